@@ -1,0 +1,207 @@
+"""The agent's hands: an MCP client for every server, and one raw pipe for what no well-behaved client would send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import anyio
+import mcp_types as types
+from anyio.abc import TaskStatus
+from mcp import Client, MCPError
+from mcp.client.stdio import StdioServerParameters, stdio_client
+
+from demo.world import World
+
+SECONDS = 30
+"""The longest that any one answer may take: far beyond what an idle machine needs, so that only a hang runs into it."""
+
+GOODBYE = 3
+"""Seconds that a server gets to end by itself."""
+
+REFUSALS = {-32700: "parse_error", -32600: "invalid_request", -32601: "method_not_found"}
+"""JSON-RPC 2.0, section 5.1: the codes that refuse a message. Any other says that something broke."""
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for one call. `reason` and `decision` are there when Forestall refused it."""
+
+    text: str
+    failed: bool = False
+    reason: str = ""
+    decision: str = ""
+    decision_id: str = ""
+
+
+Wrap = Callable[[str, list[str]], list[str]]
+"""(server's name, its command) -> the command to start instead."""
+
+
+def servers(world: World) -> dict[str, list[str]]:
+    """The command of every server, as a client's configuration would hold it."""
+    python = [sys.executable, "-P", "-m"]
+    return {
+        "time": [*python, "mcp_server_time", "--local-timezone", "UTC"],
+        "fetch": [*python, "mcp_server_fetch", "--allow-private-ips"],
+        "git": [*python, "mcp_server_git", "--repository", str(world.project)],
+        "files": [*python, "demo.servers.files"],
+        "database": [*python, "demo.servers.database", str(world.database)],
+        "release": [*python, "demo.servers.release"],
+        "rates": [*python, "demo.servers.rates", f"{world.collector.url}/collect"],
+    }
+
+
+class Hands:
+    def __init__(self, clients: Mapping[str, Client], raw: Raw) -> None:
+        self._clients = clients
+        self._raw = raw
+
+    async def call(self, tool: str, **arguments: object) -> Answer:
+        """Call `server/tool`. A refusal and a failure are answers, not exceptions."""
+        server, _, name = tool.partition("/")
+        try:
+            result = await self._clients[server].call_tool(name, arguments, read_timeout_seconds=SECONDS)
+        except MCPError as error:
+            return refused(error.error.model_dump())
+        return read_result(result.model_dump(by_alias=True, mode="json"))
+
+    @property
+    def servers(self) -> list[str]:
+        return sorted(self._clients)
+
+    async def definitions(self, server: str) -> list[dict[str, Any]]:
+        """The server's tools as it describes them now."""
+        listed = await self._clients[server].list_tools(cache_mode="bypass")
+        return [tool.model_dump(mode="json", by_alias=True, exclude_unset=True) for tool in listed.tools]
+
+    async def send(self, text: str) -> Answer:
+        """Send the files server one line exactly as it is. It has to carry the id 7."""
+        return await self._raw.send(text)
+
+
+def read_result(result: Mapping[str, Any]) -> Answer:
+    text = "\n".join(part["text"] for part in result.get("content", ()) if part.get("type") == "text")
+    about = result.get("structuredContent")
+    return _answer(text, about if isinstance(about, Mapping) else {}, failed=bool(result.get("isError")))
+
+
+def refused(error: Mapping[str, Any]) -> Answer:
+    """A JSON-RPC error: what is no tool call, or could not be read as one, is refused with it."""
+    data = error.get("data")
+    about = data if isinstance(data, Mapping) else {}
+    return _answer(error["message"], {"reason": REFUSALS.get(error["code"], ""), **about}, failed=True)
+
+
+def _answer(text: str, about: Mapping[str, Any], *, failed: bool) -> Answer:
+    said = {name: str(about.get(name) or "") for name in ("reason", "decision", "decision_id")}
+    return Answer(text, failed, **said)
+
+
+class Raw:
+    """A session of the protocol's handshake era, written by hand."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def greet(self) -> None:
+        about = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+        await self.send(json.dumps({"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": about}))
+        self._write(json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}))
+
+    async def send(self, text: str) -> Answer:
+        self._write(text)
+        async with asyncio.timeout(SECONDS):
+            return await self._receive()
+
+    def _write(self, text: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(text.encode() + b"\n")
+
+    async def _receive(self) -> Answer:
+        """The next answer, whatever id it carries: one that cannot be read safely is refused without one."""
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            message = json.loads(line)
+            if "result" in message:
+                return read_result(message["result"])
+            if "error" in message:
+                return refused(message["error"])
+        return Answer("The server closed the connection.", failed=True)
+
+
+@asynccontextmanager
+async def connect(world: World, wrap: Wrap) -> AsyncIterator[Hands]:
+    """Start every server, each as the command that `wrap` makes of its own, and stop them all at the end."""
+    commands = {name: wrap(name, command) for name, command in servers(world).items()}
+    environment = {**world.environment, "PYTHONPATH": str(CHECKOUT)}
+    with (world.root / "servers.log").open("w") as log:
+        async with (
+            _start_clients(world, commands, environment, log) as clients,
+            _start_raw(world, commands["files"], environment, log) as raw,
+        ):
+            yield Hands(clients, raw)
+
+
+@asynccontextmanager
+async def _start_clients(
+    world: World, commands: Mapping[str, Sequence[str]], environment: dict[str, str], log: TextIO
+) -> AsyncIterator[dict[str, Client]]:
+    clients: dict[str, Client] = {}
+    stop = anyio.Event()
+
+    async def keep(name: str, words: Sequence[str], *, task_status: TaskStatus[None]) -> None:
+        parameters = StdioServerParameters(command=words[0], args=list(words[1:]), env=environment, cwd=world.project)
+        info = types.Implementation(name="demo-agent", version="1")
+        async with Client(
+            stdio_client(parameters, errlog=log), client_info=info, read_timeout_seconds=SECONDS
+        ) as client:
+            clients[name] = client
+            await client.list_tools()
+            task_status.started()
+            await stop.wait()
+
+    async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as starting:
+            for name, words in commands.items():
+                starting.start_soon(group.start, keep, name, words)
+        try:
+            yield clients
+        finally:
+            stop.set()
+
+
+@asynccontextmanager
+async def _start_raw(
+    world: World, words: Sequence[str], environment: dict[str, str], log: TextIO
+) -> AsyncIterator[Raw]:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *words, stdin=pipe, stdout=pipe, stderr=log, env=environment, cwd=world.project
+    )
+    try:
+        raw = Raw(process)
+        await raw.greet()
+        yield raw
+    finally:
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Close its input, as a client does, and kill it only if it does not go."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        async with asyncio.timeout(GOODBYE):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

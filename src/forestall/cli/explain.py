@@ -1,0 +1,251 @@
+"""`forestall explain`: why a decision was what it was, from the ledger and the policy of now."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from forestall import catalogue
+from forestall.adapter.ledger import keys
+from forestall.adapter.ledger.reader import LogReader
+from forestall.core.canonical import canonical
+from forestall.core.entry import Kind
+from forestall.core.errors import InvalidInput, SetupError, Tampered
+from forestall.home import Home
+from forestall.policy import bundle
+from forestall.policy.cases import describe
+from forestall.policy.cedar import CedarEngine
+from forestall.policy.explain import Considered, Explanation, explain, question_of
+from forestall.port import Written
+from forestall.setup.token import printable
+
+DECISIONS = (Kind.PERMITTED, Kind.HELD, Kind.DENIED)
+
+EPILOG = """\
+examples:
+  forestall explain dec_4f1c...          who asked for what, every fact, every policy that mattered
+  forestall explain dec_4f1c... --json   the same for a program
+
+The arguments are shown: they are opened with the payload key of this home. `forestall prove ID` exports the proof.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the ledger holds of one decision."""
+
+    decision: Written
+    task: Mapping[str, Any]
+    """The body of the entry that opened the task, or nothing."""
+    later: tuple[Written, ...]
+    """How a permit ended, or how often a denial came again."""
+    arguments: Mapping[str, Any] | None
+    """None where they are erased or there is no key to open them."""
+    paths: Mapping[str, Any]
+    """By name of an argument: where the paths that it names really led."""
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        return self.decision.body
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    found: Found
+    explanation: Explanation | None
+    notes: tuple[str, ...]
+    """What the explanation cannot know."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Say who asked for what, every fact, every policy that mattered, and what would have changed it."
+    )
+    parser.epilog = EPILOG
+    parser.add_argument("id", metavar="ID", help="the decision's id, as a refusal or the log shows it")
+    parser.add_argument("--json", action="store_true", help="write one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    account = examine(Home.find(args.home), args.id)
+    # An agent chose the names of tools, and this is a terminal.
+    lines = (printable(line.expandtabs(4)) for line in as_text(account))
+    print(json.dumps(as_json(account), indent=2) if args.json else "\n".join(lines))
+    return 0
+
+
+def examine(home: Home, name: str) -> Account:
+    """Raises InvalidInput where the ledger knows no such decision."""
+    found = find(home, name)
+    notes: list[str] = []
+    if found.arguments is None:
+        return Account(found, None, ("The arguments cannot be opened, so the policies were not asked again.",))
+    try:
+        known = catalogue.load(home.catalogue)
+        engine = CedarEngine.build(bundle.read(home.policy), list(known.all()))
+        tool = known.find(found.body["tool"])
+        if tool is None:
+            return Account(found, None, ("The tool is not in the catalogue, so no policy was asked.",))
+        explanation = explain(engine, question_of(found.body, found.arguments, tool, found.task, found.paths))
+    except (InvalidInput, SetupError) as error:
+        return Account(found, None, (str(error),))
+    if engine.digest != found.body.get("policy_digest"):
+        notes.append("The policy or the catalogue has changed since; what follows is what today's says.")
+    if tool.pin != found.body["pin"]:
+        notes.append("The tool was reviewed again since.")
+    return Account(found, explanation, tuple(notes))
+
+
+def find(home: Home, name: str) -> Found:
+    reader = LogReader(home.ledger, _sealer(home))
+    entries = reader.find(name)
+    first = next((entry.body["first"] for entry in entries if entry.body["kind"] == Kind.REPEATED), name)
+    if first != name:
+        entries = reader.find(first)  # it was counted, under the denial that it repeated
+    decisions = [entry for entry in entries if entry.body["kind"] in DECISIONS]
+    if not decisions:
+        raise InvalidInput(
+            f"The ledger in {home.ledger} holds no decision `{name}`; `forestall log` lists them. "
+            "A denial that repeats another is written within a minute."
+        )
+    decision = decisions[0]
+    opened = [one for one in reader.find(decision.body["task"]) if one.body["kind"] == Kind.OPENED]
+    later = tuple(entry for entry in entries if entry is not decision)
+    return Found(decision, opened[0].body if opened else {}, later, *_sealed(reader, decision))
+
+
+def _sealer(home: Home) -> Any:
+    try:
+        return keys.load_sealer(home.keys)
+    except SetupError:
+        return None
+
+
+def _sealed(reader: LogReader, decision: Written) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
+    """Arguments and real paths as they were sealed, found to be what the decision commits to; None if unreadable."""
+    try:
+        sealed = reader.unseal(decision.position)
+    except SetupError:
+        return None, {}
+    if sealed is None:
+        return None, {}
+    try:
+        opened = json.loads(sealed)
+        salt = base64.b64decode(opened["salt"], validate=True)
+        forms = {name: opened[name] for name in ("arguments", "paths") if name in opened}
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        raise Tampered("What was sealed beside the decision is not what Forestall seals.") from None
+    for name in ("arguments", "paths"):
+        form = "sha256:" + hashlib.sha256(salt + canonical(forms[name])).hexdigest() if name in forms else None
+        if form != decision.body.get(name):
+            raise Tampered(f"The {name} that were sealed are not those that the decision commits to.")
+    return forms["arguments"], forms.get("paths", {})
+
+
+# -- for people
+
+
+def as_text(account: Account) -> Iterator[str]:
+    body, found = account.found.body, account.found
+    yield f"{_verdict(body)}, {_time(body['at'])}"
+    yield ""
+    yield from _facts(found)
+    yield ""
+    yield from _policies(account)
+    yield ""
+    position = found.decision.position
+    yield f"proof      entry {position.index} of {position.stream}; `forestall prove {body['id']}` exports it"
+
+
+def _verdict(body: Mapping[str, Any]) -> str:
+    reason = f" ({body['reason']})" if body.get("reason") else ""
+    detail = f": {body['detail']}" if body.get("detail") else ""
+    return f"{body['id']} was {body['kind']}{reason}{detail}"
+
+
+def _facts(found: Found) -> Iterator[str]:
+    body, task = found.body, found.task
+    who = body.get("subject") or {"id": "nobody who could be verified", "assurance": "none", "asserted_name": ""}
+    name = f", calls itself {who['asserted_name']!r}" if who["asserted_name"] else ""
+    yield f"who        {who['id']} (assurance {who['assurance']}{name})"
+    purpose = f": {task['purpose']!r} under the mandate `{task['mandate']}`" if task else ""
+    yield f"task       {body['task']}{purpose}"
+    yield f"tool       {body['tool']}, pinned {body['pin']}"
+    if found.arguments is not None:
+        yield f"arguments  {json.dumps(found.arguments)}"  # ASCII: an agent wrote it, and this is a terminal
+    for name, each in found.paths.items():
+        yield f"path       {name} leads to {', '.join(json.dumps(one['real']) for one in each)}"
+    if "effects" in body:
+        yield f"effects    {', '.join(body['effects'])} ({body['confidence']})"
+        yield f"seen       {body['seen']['integrity']}, {body['seen']['confidentiality']}"
+        yield f"own files  {'reached' if body['reaches_own_files'] else 'not reached'}"
+    for later in found.later:
+        what = later.body.get("fate") or later.body.get("count", "")
+        yield f"{later.body['kind']:<10} {what} {_time(later.body['at'])}"
+
+
+def _policies(account: Account) -> Iterator[str]:
+    body = account.found.body
+    yield f"policies   {', '.join(body.get('policies', ())) or 'none'} (digest {body.get('policy_digest') or 'none'})"
+    for note in account.notes:
+        yield f"note       {note}"
+    if account.explanation is None:
+        return
+    yield f"today      {describe(account.explanation.ruling)}"
+    for one in account.explanation.considered:
+        yield ""
+        yield from _considered(one)
+    yield ""
+    yield "what would have changed it"
+    yield from (f"  {change}" for change in account.explanation.changes)
+
+
+def _considered(one: Considered) -> Iterator[str]:
+    effect = "permit" if one.policy.permits else "forbid"
+    verdict = "applies" if one.applied else f"does not apply: {one.stopped_by}"
+    yield f"  {one.policy.file}:{one.policy.line}: {effect} `{one.policy.id}` {verdict}"
+    yield from (f"      {line}" for line in one.policy.text.splitlines())
+
+
+def _time(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# -- for programs
+
+
+def as_json(account: Account) -> dict[str, Any]:
+    found, explanation = account.found, account.explanation
+    position = found.decision.position
+    return {
+        "decision": dict(found.body),
+        "task": dict(found.task) or None,
+        "arguments": found.arguments,
+        "paths": dict(found.paths),
+        "later": [dict(entry.body) for entry in found.later],
+        "notes": list(account.notes),
+        "today": describe(explanation.ruling) if explanation else None,
+        "policies": [_policy_json(one) for one in explanation.considered] if explanation else [],
+        "changes": list(explanation.changes) if explanation else [],
+        "proof": {"stream": position.stream.value, "index": position.index},
+    }
+
+
+def _policy_json(one: Considered) -> dict[str, Any]:
+    return {
+        "id": one.policy.id,
+        "effect": "permit" if one.policy.permits else "forbid",
+        "file": one.policy.file,
+        "line": one.policy.line,
+        "text": one.policy.text,
+        "applied": one.applied,
+        "stopped_by": one.stopped_by or None,
+        "waits_for_approval": one.waits_for_approval,
+    }

@@ -1,0 +1,123 @@
+"""What the core may ask the outside world to do.
+
+Each of these is a value. A flow yields one, a driver (`forestall.run`) carries it out, and the answer comes back as
+the value of the `yield`. A driver that cannot carry one out throws `CannotDo` in, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from forestall.core.effects import Effect
+from forestall.core.entry import Entry
+from forestall.core.model import Action, Grant, Lease, Permit, Question, Tool
+from forestall.core.reason import Reason
+
+T = TypeVar("T")
+Flow = Generator["Ask", Any, T]
+
+
+class CannotDo(Exception):
+    """What was asked for was not done, or nobody knows whether it was. Never means permitted."""
+
+    def __init__(self, reason: Reason = Reason.UNAVAILABLE, detail: str = "") -> None:
+        super().__init__(detail or reason.value)
+        self.reason = reason
+        self.detail = detail
+
+
+class NotStarted(CannotDo):
+    """An answer to `Perform` alone: certainly nothing happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Who is asking? Answer: Subject. Throws `invalid_proof`."""
+
+    proof: object = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FindTool:
+    """What is known of this tool? Answer: Tool, or None. Throws `duplicate_tool`; `tool_changed` if quarantined."""
+
+    tool: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindGrant:
+    """Under which authority does this task act? Answer: Grant, or None."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """What else bears on the decision? Answer: Facts."""
+
+    action: Action
+    tool: Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """What does policy say? Answer: Ruling."""
+
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Take these effects from the task's budget, if there is enough. Answer: bool."""
+
+    grant: Grant
+    effects: frozenset[Effect]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give back what was reserved and not spent. Answer: None."""
+
+    grant: Grant
+    effects: frozenset[Effect]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write this entry; answered only when it is as durable as it says. Answer: None."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Bring the permit's credential into being, named after the permit. Answer: Lease."""
+
+    permit: Permit
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Carry out the action, once, under this permit. Answer: Result."""
+
+    permit: Permit
+    action: Action
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """End the credential named after this permit, whether or not it is known to exist. Answer: None."""
+
+    permit_id: str
+    credential: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """What time is it? Answer: milliseconds since the epoch. Asked once, when an outcome is known."""
+
+
+Ask = Verify | FindTool | FindGrant | Gather | Evaluate | Reserve | Release | Record | Issue | Perform | Revoke | Tell

@@ -1,0 +1,207 @@
+"""A ledger entry: what is written about a decision, and the bytes that the tree is built over.
+
+`body` becomes the leaf, as canonical JSON, and holds no argument and no secret: only a commitment to the arguments,
+SHA-256(salt || canonical arguments). `sealed` is what opens the commitment; the ledger encrypts it beside the entry.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from forestall.core.canonical import canonical, canonical_plain
+from forestall.core.effects import Effect
+from forestall.core.label import CLEAN, Label
+from forestall.core.model import Action, Approval, Deny, Facts, Fate, Grant, Hold, Permit, Subject
+
+FORMAT = 1
+"""Version of the body's layout."""
+
+
+class Stream(StrEnum):
+    PERMITS = "permits"
+    DENIALS = "denials"
+
+
+class Kind(StrEnum):
+    OPENED = "opened"  # a task
+    PERMITTED = "permitted"
+    SETTLED = "settled"
+    CLOSED = "closed"  # a task
+    DENIED = "denied"
+    HELD = "held"
+    REPEATED = "repeated"  # a denial that came again, counted
+    SUPPRESSED = "suppressed"  # denials beyond the quota, counted
+    QUARANTINED = "quarantined"  # a tool whose definition is not the reviewed one
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    stream: Stream
+    kind: Kind
+    id: str
+    """Of the decision, or of the task."""
+    at: int
+    body: Mapping[str, Any]
+    durable: bool = True
+    """Must it be on disk before the writer is answered?"""
+    sealed: bytes | None = field(default=None, repr=False)
+    fingerprint: str = field(default="", repr=False)
+    """Equal for repetitions of one denial. Kept in memory, never written."""
+
+    def leaf(self) -> bytes:
+        """Canonical bytes: the record that is hashed into the tree."""
+        head: dict[str, Any] = {
+            "format": FORMAT,
+            "stream": self.stream.value,
+            "kind": self.kind.value,
+            "id": self.id,
+            "at": self.at,
+        }
+        if self.sealed is not None:
+            head["sealed"] = True  # so that a payload cannot vanish unnoticed
+        return canonical({**self.body, **head})
+
+
+def commitment(action: Action, form: bytes | None = None) -> str:
+    """To the arguments, or to another canonical form that is sealed beside the entry with the action's salt."""
+    return "sha256:" + hashlib.sha256(action.salt + (action.canonical if form is None else form)).hexdigest()
+
+
+def opened(grant: Grant, subject: Subject, at: int, labels: Label = CLEAN) -> Entry:
+    """`labels`: of what its holder has seen before."""
+    budget = {effect.value: count for effect, count in grant.budget.items()}
+    body = {
+        "task": grant.task,
+        "purpose": grant.purpose,
+        "mandate": grant.mandate,
+        "subject": _subject(subject),
+        "tools": list(grant.tools),
+        "effects": _names(grant.effects),
+        "expires_at": grant.expires_at,
+        "budget": budget,
+        "seen": _label(labels),
+    }
+    return Entry(Stream.PERMITS, Kind.OPENED, grant.task, at, body)
+
+
+def closed(task: str, why: str, at: int) -> Entry:
+    return Entry(Stream.PERMITS, Kind.CLOSED, task, at, {"task": task, "why": why}, durable=False)
+
+
+def permitted(permit: Permit, action: Action, subject: Subject, facts: Facts, *, durable: bool) -> Entry:
+    about, sealed = _about(action, subject, facts)
+    body = {
+        **about,
+        "output": _label(permit.output),
+        "policies": list(permit.policies),
+        "policy_digest": permit.policy_digest,
+        "expires_at": permit.expires_at,
+        "credential": permit.credential,
+    }
+    return Entry(Stream.PERMITS, Kind.PERMITTED, permit.id, action.at, body, durable, sealed)
+
+
+def settled(permit: Permit, fate: Fate, at: int, *, output: str = "", detail: str = "") -> Entry:
+    """`output`: salted digest of what the tool answered. Not synced: a permit that lost it is swept as ambiguous."""
+    body = {
+        "task": permit.task,
+        "tool": permit.tool,
+        "fate": fate.value,
+        "output": output,
+        "labels": _label(permit.output),
+        "detail": detail,
+    }
+    return Entry(Stream.PERMITS, Kind.SETTLED, permit.id, at, body, durable=False)
+
+
+def denied(denial: Deny, action: Action, subject: Subject | None, facts: Facts | None) -> Entry:
+    about, sealed = _about(action, subject, facts)
+    body = {
+        **about,
+        "reason": denial.reason.value,
+        "policies": list(denial.policies),
+        "policy_digest": denial.policy_digest,
+        "detail": denial.detail,
+    }
+    return Entry(Stream.DENIALS, Kind.DENIED, denial.id, action.at, body, False, sealed, _fingerprint(action, denial))
+
+
+def held(hold: Hold, action: Action, subject: Subject, facts: Facts) -> Entry:
+    about, sealed = _about(action, subject, facts)
+    body = {
+        **about,
+        "reason": hold.reason.value,
+        "approvals": [_approval(approval) for approval in hold.approvals],
+        "policies": list(hold.policies),
+        "policy_digest": hold.policy_digest,
+    }
+    return Entry(Stream.DENIALS, Kind.HELD, hold.id, action.at, body, False, sealed, _fingerprint(action, hold))
+
+
+def quarantined(id: str, task: str, tool: str, *, seen: str, reviewed: str, change: str, at: int) -> Entry:  # noqa: A002 - as in Entry
+    """A tool whose definition, of the pin `seen`, is not the reviewed one. `change`: cosmetic or authority."""
+    body = {"task": task, "tool": tool, "seen_pin": seen, "reviewed_pin": reviewed, "change": change}
+    return Entry(Stream.DENIALS, Kind.QUARANTINED, id, at, body, durable=False)
+
+
+def _about(action: Action, subject: Subject | None, facts: Facts | None) -> tuple[dict[str, Any], bytes]:
+    """What every entry about an action holds, and what is sealed beside it: the openings of its commitments."""
+    body = {
+        "task": action.task,
+        "tool": action.tool,
+        "pin": action.pin,
+        "arguments": commitment(action),
+        "subject": _subject(subject) if subject else None,
+        **(_facts(facts) if facts else {}),
+    }
+    salt = b',"salt":"' + base64.b64encode(action.salt) + b'"}'
+    if facts is None or not facts.paths:
+        return body, b'{"arguments":' + action.canonical + salt
+    paths = canonical_plain(_paths(facts))
+    body["paths"] = commitment(action, paths)
+    return body, b'{"arguments":' + action.canonical + b',"paths":' + paths + salt
+
+
+def _subject(subject: Subject) -> dict[str, str]:
+    return {"id": subject.id, "assurance": subject.assurance.value, "asserted_name": subject.asserted_name}
+
+
+def _facts(facts: Facts) -> dict[str, Any]:
+    return {
+        "effects": _names(facts.effects),
+        "confidence": facts.confidence.value,
+        "seen": _label(facts.labels),
+        "reaches_own_files": facts.reaches_own_files,
+        "depth": facts.depth,
+    }
+
+
+def _names(effects: frozenset[Effect]) -> list[str]:
+    return sorted(effect.value for effect in effects)
+
+
+def _label(label: Label) -> dict[str, str]:
+    return {"integrity": label.integrity.value, "confidentiality": label.confidentiality.value}
+
+
+def _approval(approval: Approval) -> dict[str, Any]:
+    return {
+        "approvers": list(approval.approvers),
+        "quorum": approval.quorum,
+        "lifetime_ms": approval.lifetime_ms,
+    }
+
+
+def _paths(facts: Facts) -> dict[str, Any]:
+    """Where path arguments really led: names of the user's files, so sealed and not written in the open."""
+    return {name: [{"real": path.real, "inside": path.inside} for path in paths] for name, paths in facts.paths.items()}
+
+
+def _fingerprint(action: Action, decision: Deny | Hold) -> str:
+    detail = decision.detail if isinstance(decision, Deny) else ""
+    return f"{action.task}\n{action.tool}\n{action.digest}\n{decision.reason.value}\n{detail}"

@@ -1,0 +1,195 @@
+"""One action, from asked to settled.
+
+The rules that this module keeps. `tests/flow/test_faults.py` holds each of them under every combination of failing
+effects, and `tests/flow/test_mutants.py` breaks each of them and sees it caught:
+
+ 1. Nothing is performed, and no credential comes into being, before the permit is recorded.
+ 2. What is performed is what was asked, under a permit for exactly that: tool, pin, arguments.
+ 3. `Perform` is asked at most once.
+ 4. Whatever goes wrong before `Perform`, nothing is performed and the answer is a refusal.
+ 5. An output is released only after the outcome, with the output's labels, is recorded.
+ 6. A credential that may exist is revoked on every path.
+ 7. A hold performs nothing.
+ 8. Denials and permits are recorded on separate streams, and every permit is settled.
+ 9. A budget that was reserved and not spent is given back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forestall.core.ask import (
+    CannotDo,
+    Evaluate,
+    FindGrant,
+    FindTool,
+    Flow,
+    Gather,
+    Issue,
+    NotStarted,
+    Perform,
+    Record,
+    Release,
+    Reserve,
+    Revoke,
+    Tell,
+    Verify,
+)
+from forestall.core.entry import Entry, denied, held, permitted, settled
+from forestall.core.grant import objection
+from forestall.core.model import (
+    Action,
+    Decision,
+    Deny,
+    Done,
+    Facts,
+    Fate,
+    Grant,
+    Hold,
+    Outcome,
+    Permit,
+    Question,
+    Result,
+    Ruling,
+    Subject,
+    Tool,
+    Undone,
+)
+from forestall.core.reason import Reason
+
+PERMIT_LIFETIME_MS = 10_000
+"""How long after the question a permit may still start. Long enough for a busy machine, too short to hoard."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What has been learnt about the action so far: what a refusal can be recorded with."""
+
+    subject: Subject | None = None
+    tool: Tool | None = None
+    grant: Grant | None = None
+    facts: Facts | None = None
+
+
+def govern(action: Action) -> Flow[Outcome]:
+    """Decide `action`; if it is permitted, see it through and settle it."""
+    known = Known()
+    try:
+        decision = yield from decide(action, known)
+        if isinstance(decision, Permit):
+            yield from reserve_and_record(decision, action, known)
+    except CannotDo as error:
+        decision = Deny(action.id, error.reason, detail=error.detail)
+    if isinstance(decision, Permit):
+        return (yield from carry_out(decision, action))
+    return (yield from refuse(decision, action, known))
+
+
+def decide(action: Action, known: Known) -> Flow[Permit | Deny | Hold]:
+    """Who is asking, with what authority, about what; and does policy permit it?"""
+    known.subject = subject = yield Verify(action.proof)
+    if subject is None:
+        return Deny(action.id, Reason.INVALID_PROOF)
+    known.tool = tool = yield FindTool(action.tool)
+    if tool is None:
+        return Deny(action.id, Reason.UNKNOWN_TOOL)
+    if tool.id != action.tool or tool.pin != action.pin:
+        return Deny(action.id, Reason.TOOL_CHANGED)
+    known.grant = grant = yield FindGrant(action.task)
+    known.facts = facts = yield Gather(action, tool)
+    against = objection(grant, subject, tool, facts, action.at)
+    if against is not None:
+        return Deny(action.id, against)
+    ruling = yield Evaluate(Question(subject, grant, tool, action.arguments, facts))
+    return conclude(ruling, action, tool, facts)
+
+
+def conclude(ruling: Ruling, action: Action, tool: Tool, facts: Facts) -> Permit | Deny | Hold:
+    """Make policy's ruling a decision about this action. What is neither permit nor hold is a denial."""
+    if ruling.decision is Decision.PERMIT and ruling.policies:
+        return Permit(
+            id=action.id,
+            task=action.task,
+            tool=action.tool,
+            pin=action.pin,
+            digest=action.digest,
+            effects=tool.effects | facts.effects,
+            output=tool.output,
+            policies=ruling.policies,
+            policy_digest=ruling.policy_digest,
+            expires_at=action.at + PERMIT_LIFETIME_MS,
+            credential=ruling.credential,
+        )
+    if ruling.decision is Decision.HOLD and ruling.approvals:
+        reason = ruling.reason or Reason.NEEDS_APPROVAL
+        return Hold(action.id, reason, ruling.approvals, ruling.policies, ruling.policy_digest)
+    return Deny(action.id, ruling.reason or Reason.NO_POLICY, ruling.policies, ruling.policy_digest, ruling.detail)
+
+
+def reserve_and_record(permit: Permit, action: Action, known: Known) -> Flow[None]:
+    """Spend the budget and write the permit down, or throw: without a record there is no permit."""
+    assert known.subject is not None
+    assert known.tool is not None
+    assert known.grant is not None
+    assert known.facts is not None
+    if not (yield Reserve(known.grant, permit.effects)):
+        raise CannotDo(Reason.BUDGET)
+    try:
+        yield Record(permitted(permit, action, known.subject, known.facts, durable=known.tool.durable))
+    except CannotDo:
+        yield from best_effort(Release(known.grant, permit.effects))
+        raise
+
+
+def carry_out(permit: Permit, action: Action) -> Flow[Outcome]:
+    """Issue, perform once, revoke, settle; release the output only when that is written."""
+    outcome: Done | Undone = Undone(permit, Fate.NOT_STARTED, Reason.UNAVAILABLE)
+    try:
+        lease = (yield Issue(permit)) if permit.credential is not None else None
+        outcome = Undone(permit, Fate.AMBIGUOUS, Reason.UNAVAILABLE)
+        outcome = Done(permit, (yield Perform(permit, action, lease)))
+    except NotStarted as error:
+        outcome = Undone(permit, Fate.NOT_STARTED, error.reason, error.detail)
+    except CannotDo as error:
+        assert isinstance(outcome, Undone)
+        outcome = Undone(permit, outcome.fate, error.reason, error.detail)
+    if permit.credential is not None:
+        yield from best_effort(Revoke(permit.id, permit.credential))
+    return (yield from settle(outcome))
+
+
+def settle(outcome: Done | Undone) -> Flow[Outcome]:
+    """Record how the permit ended. An output whose outcome cannot be recorded is withheld."""
+    try:
+        at = yield Tell()
+        yield Record(_settlement(outcome, at))
+    except CannotDo as error:
+        fate = outcome.fate if isinstance(outcome, Undone) else Fate.AMBIGUOUS
+        return Undone(outcome.permit, fate, error.reason, f"the outcome was not recorded: {error.detail}")
+    return outcome
+
+
+def _settlement(outcome: Done | Undone, at: int) -> Entry:
+    if isinstance(outcome, Undone):
+        return settled(outcome.permit, outcome.fate, at, detail=outcome.detail)
+    result: Result = outcome.result
+    return settled(outcome.permit, Fate.FAILED if result.failed else Fate.DONE, at, output=result.digest)
+
+
+def refuse(decision: Deny | Hold, action: Action, known: Known) -> Flow[Outcome]:
+    """Record a denial or a hold. It stands whether or not that succeeds."""
+    if isinstance(decision, Hold):
+        assert known.subject is not None
+        assert known.facts is not None
+        yield from best_effort(Record(held(decision, action, known.subject, known.facts)))
+    else:
+        yield from best_effort(Record(denied(decision, action, known.subject, known.facts)))
+    return decision
+
+
+def best_effort(step: Record | Release | Revoke) -> Flow[None]:
+    """A step of clean-up: where it fails, the sweeper finds what is left from the ledger."""
+    try:
+        yield step
+    except CannotDo:
+        return

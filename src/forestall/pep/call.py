@@ -1,0 +1,246 @@
+"""One call of a Python tool: decided, then carried out, then settled.
+
+The three are apart because a call may last: between `begin` and `settle` there may be one function call, or a stream
+that is read for an hour. Whoever holds a `Call` that began has to settle it; one that is dropped is settled as
+ambiguous.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial, reduce
+from inspect import isawaitable
+from typing import Any
+
+from forestall.core.ask import CannotDo, FindGrant, Gather, NotStarted
+from forestall.core.canonical import canonical, digest
+from forestall.core.errors import ForestallError, InvalidInput, OutcomeUnknown, Refused
+from forestall.core.flow import govern
+from forestall.core.label import Label
+from forestall.core.model import Action, Deny, Done, Facts, Fate, Hold, Outcome, Result, Undone
+from forestall.core.reason import Reason
+from forestall.pep.halves import Halves
+from forestall.pep.point import DecisionPoint
+from forestall.pep.signature import Signature
+from forestall.run import Handlers, run, run_async
+
+INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
+"""Not failures of the function: it was stopped, and what it did until then is not known."""
+
+
+class Call:
+    """One call, from its action to its settlement.
+
+    `streaming`: the labels of what streams of the same task have begun to let out. Their permits carry the labels, and
+    until they are settled this is where the next decision finds them.
+    `objection`: what the guard itself found against the call; it is then denied and recorded, whatever policy says.
+    """
+
+    def __init__(
+        self,
+        point: DecisionPoint,
+        signature: Signature,
+        receiver: tuple[Any, ...],
+        action: Action,
+        streaming: dict[str, Label],
+        objection: CannotDo | None = None,
+    ) -> None:
+        self.point = point
+        self.action = action
+        self._signature = signature
+        self._receiver = receiver
+        self._streaming = streaming
+        self._objection = objection
+        self._halves = Halves(govern(action))
+
+    def begin(self) -> Callable[[], Any]:
+        """Decide it. With a recorded permit: the function, bound to the arguments that were permitted and no others.
+
+        Raises:
+            Refused: denied or held. Nothing was done.
+        """
+        self.point.require_here()
+        try:
+            outcome = run(self._halves.first(), self._handlers(self.point.handlers), deadline=self._deadline())
+        except BaseException:
+            if self._halves.waiting:
+                self.settle(NotStarted(Reason.CANCELLED))
+            raise
+        if outcome is not None:
+            raise self._refusal(outcome)
+        try:
+            return self._bound()
+        except NotStarted as error:
+            not_started = error
+        raise self._refusal(self.settle(not_started))
+
+    async def begin_async(self) -> Callable[[], Any]:
+        """As `begin`. Where it is cancelled, nothing is done and the cancellation goes on."""
+        self.point.require_here()
+        handlers = self._handlers(self.point.handlers_async)
+        try:
+            outcome = await run_async(self._halves.first(), handlers, deadline=self._deadline())
+        except BaseException:
+            if self._halves.waiting:
+                await self.settle_async(NotStarted(Reason.CANCELLED))
+            raise
+        if outcome is not None:
+            raise self._refusal(outcome)
+        try:
+            return self._bound()
+        except NotStarted as error:
+            not_started = error
+        raise self._refusal(await self.settle_async(not_started))
+
+    def finish(self, value: object, digest: str | None = None) -> Any:
+        """It returned `value`, which may be let out once that is recorded.
+
+        Raises:
+            OutcomeUnknown: it could not be recorded: the output is withheld.
+        """
+        return self._released(self.settle(self._result(value, digest)))
+
+    async def finish_async(self, value: object, digest: str | None = None) -> Any:
+        """As `finish`."""
+        return self._released(await self.settle_async(self._result(value, digest)))
+
+    def fail(self, error: BaseException) -> None:
+        """It raised `error`, which the caller raises on. Raises as `finish` does."""
+        outcome = self.settle(_ending(error))
+        if not isinstance(error, INTERRUPTS):
+            self._released(outcome)
+
+    async def fail_async(self, error: BaseException) -> None:
+        """As `fail`."""
+        outcome = await self.settle_async(_ending(error))
+        if not isinstance(error, INTERRUPTS):
+            self._released(outcome)
+
+    def let_out(self) -> None:
+        """From here on parts of the output are seen, and the task's next decision has to know of them."""
+        waiting = self._halves.waiting
+        assert waiting is not None
+        self._streaming[self.action.id] = waiting.permit.output
+
+    def settle(self, answer: Result | CannotDo) -> Outcome:
+        self.point.require_here()
+        return self._settled(run(self._halves.second(answer), self.point.handlers))
+
+    async def settle_async(self, answer: Result | CannotDo) -> Outcome:
+        """Carried to its end even where it is cancelled meanwhile."""
+        self.point.require_here()
+        return self._settled(await run_async(self._halves.second(answer), self.point.handlers_async))
+
+    def _settled(self, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, Done):
+            self._streaming.pop(self.action.id, None)
+        return outcome
+
+    def _bound(self) -> Callable[[], Any]:
+        perform = self._halves.waiting
+        assert perform is not None
+        if digest(dict(perform.action.arguments)) != perform.permit.digest:
+            raise NotStarted(Reason.INVALID_ARGUMENTS, "the arguments are not those that were permitted")
+        if self.point.now() >= perform.permit.expires_at:
+            raise NotStarted(Reason.DEADLINE, "the permit expired")
+        try:
+            args, kwargs = self._signature.unbind(perform.action.arguments)
+        except Exception as error:
+            raise NotStarted(Reason.INVALID_ARGUMENTS, f"a codec raised {type(error).__name__}") from error
+        return partial(self._signature.function, *self._receiver, *args, **kwargs)
+
+    def _result(self, value: object, digest: str | None) -> Result:
+        if digest is None:
+            watch = OutputDigest(self.action.salt)
+            watch.add(value)
+            digest = watch.text()
+        return Result(value, digest=digest)
+
+    def _released(self, outcome: Outcome) -> Any:
+        if isinstance(outcome, Done):
+            return outcome.result.value
+        raise self._refusal(outcome) from None
+
+    def _handlers(self, handlers: Handlers) -> Handlers:
+        changed: dict[type, Callable[[Any], Any]] = {}
+        if self._objection is not None:
+            changed[FindGrant] = _raiser(self._objection)
+        if self._streaming:
+            changed[Gather] = _joined(handlers[Gather], list(self._streaming.values()))
+        return {**handlers, **changed} if changed else handlers
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self.point.timeout_s
+
+    def _refusal(self, outcome: Outcome) -> ForestallError:
+        assert not isinstance(outcome, Done)
+        if isinstance(outcome, Undone) and outcome.fate is not Fate.NOT_STARTED:
+            return OutcomeUnknown(
+                f"{self.action.tool} was started, and what became of it is not known; "
+                f"look before doing it again (decision {outcome.permit.id})."
+            )
+        decision = _decision(outcome)
+        ours = self._objection
+        sentence = ours.detail if ours and ours.reason is decision.reason else decision.reason.advice.sentence
+        return Refused(decision, f"{self.action.tool} was refused ({decision.reason}). {sentence}")
+
+    def __del__(self) -> None:
+        if self._halves.waiting and os.getpid() == self.point.pid:
+            self.point.abandoned.append(self._halves)
+
+
+def _raiser(objection: CannotDo) -> Callable[[Any], Any]:
+    def object_(_ask: FindGrant) -> None:
+        raise objection
+
+    return object_
+
+
+def _joined(gather: Callable[[Any], Any], labels: Sequence[Label]) -> Callable[[Any], Any]:
+    """The facts, with `labels` among what the task has seen."""
+
+    def joined(facts: Facts) -> Facts:
+        return replace(facts, labels=reduce(Label.join, labels, facts.labels))
+
+    async def later(facts: Awaitable[Facts]) -> Facts:
+        return joined(await facts)
+
+    def gather_joined(ask: Gather) -> Any:
+        facts = gather(ask)
+        return later(facts) if isawaitable(facts) else joined(facts)
+
+    return gather_joined
+
+
+class OutputDigest:
+    """Salted digest of an output, item by item. An output that is not JSON has none."""
+
+    def __init__(self, salt: bytes) -> None:
+        self._hash: Any = hashlib.sha256(salt)
+
+    def add(self, value: object) -> None:
+        if self._hash is None:
+            return
+        try:
+            self._hash.update(canonical(value) + b"\n")
+        except (InvalidInput, RecursionError):
+            self._hash = None
+
+    def text(self) -> str:
+        return "" if self._hash is None else f"sha256:{self._hash.hexdigest()}"
+
+
+def _ending(error: BaseException) -> Result | CannotDo:
+    return CannotDo(Reason.CANCELLED) if isinstance(error, INTERRUPTS) else Result(error, failed=True)
+
+
+def _decision(outcome: Deny | Hold | Undone) -> Deny | Hold:
+    if not isinstance(outcome, Undone):
+        return outcome
+    permit = outcome.permit
+    return Deny(permit.id, outcome.reason, permit.policies, permit.policy_digest, outcome.detail)

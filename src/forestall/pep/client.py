@@ -1,0 +1,180 @@
+"""A connection to the decision point: frames over its Unix socket (docs/adr/0003-socket-protocol.md).
+
+Thin, and light: this is in every gateway. It checks the form of what comes, never its meaning. A connection that
+breaks, or that says what is not a frame, is lost; whoever holds it denies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from forestall import frame as frames
+from forestall.core.errors import InvalidInput, Unavailable, cure
+from forestall.pep.trusted import require_believed
+
+CONNECT_WITHIN_S = 10.0
+"""Seconds for the decision point to welcome a connection. It reads its keys and the end of its log first."""
+
+ENDINGS = 2
+"""Decision points that may end while one connects to them, before that is the answer."""
+
+OnFrame = Callable[[dict[str, Any]], None]
+OnLost = Callable[[], None]
+
+
+class Connection(asyncio.Protocol):
+    """Frames in, frames out. `on_frame` and `on_lost` are called by the event loop, and may be set anew at any time."""
+
+    def __init__(self, on_frame: OnFrame, on_lost: OnLost) -> None:
+        self.on_frame = on_frame
+        self.on_lost = on_lost
+        self.welcome: Mapping[str, Any] = {}
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        try:
+            while (message := self._next()) is not None:
+                self.on_frame(message)
+        except InvalidInput:
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason changes nothing
+        self._transport = None
+        self.on_lost()
+
+    def send(self, frame: bytes) -> None:
+        """An encoded frame. On a lost connection it goes nowhere: `on_lost` was called."""
+        if self._transport is not None:
+            self._transport.write(frame)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the decision point has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _next(self) -> dict[str, Any] | None:
+        """The next whole frame, if there is one.
+
+        Raises:
+            InvalidInput: what came is not a frame.
+        """
+        if len(self._buffer) < frames.HEAD:
+            return None
+        end = frames.HEAD + frames.length(bytes(self._buffer[: frames.HEAD]))
+        if len(self._buffer) < end:
+            return None
+        body = bytes(self._buffer[frames.HEAD : end])
+        del self._buffer[:end]
+        return frames.decode(body)
+
+
+async def connect(socket: Path, hello: Mapping[str, Any], start: Callable[[], None] | None = None) -> Connection:
+    """A connection that the decision point has welcomed; its answer is in `welcome`.
+
+    Args:
+        socket: where it listens.
+        hello: what is said first, `type` and `protocol` aside.
+        start: starts it, if it is not there; blocks, so it runs aside. None: it has to be there.
+
+    Raises:
+        Unavailable: it is not there, does not answer in time, or refuses.
+        ForestallError: what `start` raises.
+    """
+    for _ in range(0 if start is None else ENDINGS):
+        with suppress(OSError, _Ended):
+            return await _greet(socket, hello)
+        await _aside(cast("Callable[[], None]", start))
+    try:
+        return await _greet(socket, hello)
+    except OSError as error:
+        if start is None:
+            raise Unavailable(f"No decision point listens at {socket}; start it with: forestall serve.") from error
+        raise Unavailable(f"The decision point at {socket} cannot be reached: {cure(error)}.") from error
+
+
+class _Ended(Unavailable):
+    """The connection was lost before there was an answer: whoever listened there is ending, or was killed just now."""
+
+
+async def _greet(socket: Path, hello: Mapping[str, Any]) -> Connection:
+    """Raises OSError where nobody listens, and as `connect`."""
+    connection, answer = await _open(socket)
+    connection.send(frames.encode({"type": "hello", "protocol": frames.PROTOCOL, **hello}))
+    try:
+        connection.welcome = _require_welcome(await asyncio.wait_for(answer, CONNECT_WITHIN_S))
+    except TimeoutError:
+        connection.close()
+        raise Unavailable(f"The decision point at {socket} did not answer in {CONNECT_WITHIN_S:.0f} s.") from None
+    except Unavailable:
+        connection.close()
+        raise
+    return connection
+
+
+async def _aside(blocking: Callable[[], None]) -> None:
+    """In a daemon thread, which does not hold the process up when it wants to end meanwhile."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            blocking()
+        except BaseException as raised:  # noqa: BLE001 - raised again where it is awaited
+            error = raised
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(settle, error)
+
+    threading.Thread(target=work, daemon=True).start()
+    await done
+
+
+async def _open(socket: Path) -> tuple[Connection, asyncio.Future[dict[str, Any] | None]]:
+    """A connection, and its first frame to come; None if it is lost before. Raises as `require_believed` does."""
+    loop = asyncio.get_running_loop()
+    first: asyncio.Future[dict[str, Any] | None] = loop.create_future()
+
+    def arrived(frame: dict[str, Any] | None = None) -> None:
+        if not first.done():
+            first.set_result(frame)
+
+    transport, connection = await loop.create_unix_connection(lambda: Connection(arrived, arrived), str(socket))
+    try:
+        require_believed(transport.get_extra_info("socket"), socket)
+    except BaseException:
+        transport.abort()
+        raise
+    return connection, first
+
+
+def _require_welcome(answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if answer is None:
+        raise _Ended("The decision point ended the connection before it answered.")
+    if answer["type"] == "welcome" and answer.get("protocol") == frames.PROTOCOL:
+        return answer
+    sentence = answer.get("sentence")
+    raise Unavailable(
+        f"The decision point refused: {sentence}" if sentence else "The decision point speaks another protocol."
+    )

@@ -1,0 +1,196 @@
+"""One tool call at the gateway, from asked to answered.
+
+The rules, in the order of the code:
+
+- A call is decided on the definition that the server offers now, not on the one it offered once.
+- Nothing reaches the server without a permit for exactly this tool, pin and arguments, unexpired and unused.
+- What reaches the server is written anew from the value that was decided.
+- A permit that is not used is reported `not_started`; one that may have been used, `ambiguous`.
+- What the server answers reaches the client only after the decision point has recorded the outcome.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from forestall.core.canonical import digest
+from forestall.core.errors import InvalidInput
+from forestall.core.model import Fate
+from forestall.core.reason import Reason
+from forestall.pep.mcp import denial
+from forestall.pep.mcp.message import Id, Message, encode, require_one_case
+from forestall.pep.mcp.tools import NO_PIN, Definitions
+from forestall.pep.mcp.want import Forward, Interrupted, Late, Lost, Ready, Report, ServerGone, Talk, Tell
+
+ATTEMPTS = 3
+"""Decisions on one call, when its tool's definition changes while it is decided."""
+
+MAX_NAME = 256
+"""Characters of a tool's name; MCP recommends at most 128."""
+
+NO_META: Mapping[str, Any] = {}
+
+
+@dataclass(slots=True)
+class Call:
+    """A `tools/call` whose form is right."""
+
+    id: Id
+    server: str
+    name: str
+    arguments: Mapping[str, Any]
+    line: bytes
+    """What the server gets if the call is permitted."""
+    meta: Mapping[str, Any]
+    modern: bool
+    cancelled: bool = False
+
+    def wanted(self) -> bool:
+        """Does the client still wait?"""
+        return not self.cancelled
+
+    @property
+    def tool(self) -> str:
+        return f"{self.server}/{self.name}"
+
+
+def read_call(message: Message, server: str, members: frozenset[str], *, modern: bool) -> Call:
+    """The call that a message asks for; `members` are those that its params may have.
+
+    Raises:
+        InvalidInput: it is not well formed.
+    """
+    require_one_case(message.value)
+    if unknown := sorted(
+        message.value.keys() - {"jsonrpc", "id", "method", "params"} | message.params.keys() - members
+    ):
+        raise InvalidInput(f"The call has a member that is not known here: {unknown[0]!r:.80}.")
+    name, params = message.params.get("name"), dict(message.params)
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+        raise InvalidInput(f"The call names no tool in 1 to {MAX_NAME} characters.")
+    if params.get("arguments", ...) is None:
+        params["arguments"] = {}  # absent to some servers and an error to others; what is decided is what is sent
+    _require_types(params)
+    line = encode({**message.value, "params": params})
+    assert message.id is not None
+    meta = params.get("_meta", NO_META)
+    return Call(message.id, server, name, params.get("arguments", {}), line, meta, modern)
+
+
+def govern(call: Call, definitions: Definitions, burn: Callable[[str, int], bool], wall: Callable[[], int]) -> Talk:
+    """Decide the call, have it carried out, and release its output.
+
+    Args:
+        call: what is asked for.
+        definitions: what the server's tools are.
+        burn: takes a permit's id and expiry; False if it was taken before.
+        wall: milliseconds since the epoch.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            yield Ready(listed=True, meta=call.meta)
+            if not call.wanted():
+                return None
+            pin, generation = definitions.pin(call.name), definitions.generation
+            answer = yield Tell({"type": "ask", "tool": call.tool, "pin": pin, "arguments": call.arguments})
+        except Lost:
+            return _denied(call, Reason.UNAVAILABLE)
+        except Late:
+            return _denied(
+                call, Reason.DEADLINE, "The server's list of tools, or the decision, took too long. Nothing was done."
+            )
+        except ServerGone as gone:
+            return _denied(call, Reason.DEADLINE, f"{gone}. Nothing was done.")
+        if answer["type"] != "permit":
+            return denial.refusal(call.id, denial.decision_in(answer), modern=call.modern) if call.wanted() else None
+        permit = _permit(answer)
+        if not permit:
+            return _denied(call, Reason.UNAVAILABLE)
+        stale = generation != definitions.generation or pin != definitions.pin(call.name)
+        if (
+            call.wanted()
+            and not stale
+            and _is_for(permit, call, pin, wall())
+            and burn(permit["id"], permit["expires_at"])
+        ):
+            return (yield from _carry_out(call, permit["id"]))
+        yield _performed(permit["id"], Fate.NOT_STARTED)
+        if not call.wanted():
+            return None
+        if not stale:
+            return _denied(call, Reason.UNAVAILABLE)
+    return _denied(call, Reason.TOOL_CHANGED)
+
+
+def _carry_out(call: Call, permit: str) -> Talk:
+    """The server does it; from here on it may have happened."""
+    try:
+        answer: Message = yield Forward(call.line)
+    except Lost:
+        return _unknown(call, permit, "the decision point was lost while the tool ran, so its output is withheld.")
+    except Late:
+        yield _performed(permit, Fate.AMBIGUOUS, detail="cancelled, and never answered")
+        return None
+    except ServerGone as gone:
+        yield _performed(permit, Fate.AMBIGUOUS, detail=str(gone))
+        return _unknown(call, permit, f"{gone}.")
+    try:
+        recorded = yield Tell(_performed(permit, _fate(answer), answer.line).frame)
+    except Interrupted:
+        return _unknown(call, permit, "the tool answered, but that could not be recorded, so its output is withheld.")
+    if recorded["type"] == "release":
+        return answer.line
+    return _unknown(call, permit, str(recorded.get("sentence") or "The output is withheld."))
+
+
+def _performed(permit: str, fate: Fate, output: bytes | None = None, detail: str = "") -> Report:
+    """The report on a permit; its digest is of the server's line, byte for byte, as it is released."""
+    frame: dict[str, Any] = {"type": "performed", "permit": permit, "fate": fate.value}
+    if output is not None:
+        frame["digest"] = "sha256:" + hashlib.sha256(output).hexdigest()
+    if detail:
+        frame["detail"] = detail
+    return Report(frame)
+
+
+def _fate(answer: Message) -> Fate:
+    """An answer that asks for input, or that names a task, is an answer: the call was carried out as far as it goes."""
+    failed = "error" in answer.value or answer.value["result"].get("isError") is True
+    return Fate.FAILED if failed else Fate.DONE
+
+
+def _permit(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    permit = answer.get("permit")
+    return permit if isinstance(permit, dict) and isinstance(permit.get("id"), str) else {}
+
+
+def _is_for(permit: Mapping[str, Any], call: Call, pin: str, now: int) -> bool:
+    """Is this leave to do exactly this, now?"""
+    expires_at = permit.get("expires_at")
+    return (
+        pin != NO_PIN
+        and permit.get("pin") == pin
+        and permit.get("tool") == call.tool
+        and type(expires_at) is int
+        and now < expires_at
+        and permit.get("digest") == digest(call.arguments)
+    )
+
+
+def _denied(call: Call, reason: Reason, sentence: str = "") -> bytes | None:
+    return None if call.cancelled else denial.denial(call.id, reason, modern=call.modern, sentence=sentence)
+
+
+def _unknown(call: Call, permit: str, sentence: str) -> bytes | None:
+    return None if call.cancelled else denial.unknown_outcome(call.id, permit, sentence, modern=call.modern)
+
+
+def _require_types(params: Mapping[str, Any]) -> None:
+    for name in ("arguments", "_meta", "task", "inputResponses"):
+        if not isinstance(params.get(name, {}), dict):
+            raise InvalidInput(f"The call's {name} is not an object.")
+    if not isinstance(params.get("requestState", ""), str):
+        raise InvalidInput("The call's requestState is not a string.")

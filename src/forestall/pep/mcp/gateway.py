@@ -1,0 +1,351 @@
+"""The gateway's process: pipes to the client and the server, a socket to the decision point, and one session between.
+
+What is decided here is only when to read, when to stop, and how to end; what passes is the relay's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forestall.core.errors import ForestallError
+from forestall.pep.client import Connection, connect
+from forestall.pep.mcp import canary
+from forestall.pep.mcp.message import MAX_FROM_CLIENT, MAX_FROM_SERVER
+from forestall.pep.mcp.pipes import Lines, Sink, Source, TooLong
+from forestall.pep.mcp.process import Server
+from forestall.pep.mcp.relay import Relay
+from forestall.pep.mcp.thing import Connect, Say, Thing, ToClient, ToDecisionPoint, ToServer
+
+MAX_WAITING = 1024 * 1024
+"""Bytes that wait for a slow reader before its writers are read no further. A whole message may go beyond it."""
+
+MAX_HELD = 32 * 1024 * 1024
+"""Bytes of calls and answers that wait for the decision point before nothing more is read."""
+
+TICK_S = 1.0
+
+END_WITHIN_S = 10.0
+"""Seconds that the server has to end by itself, after its input has."""
+
+KILL_AFTER_S = 1.5
+"""Seconds from SIGTERM to SIGKILL. Shorter than the 2 s that the MCP SDK gives a gateway before it is killed itself."""
+
+DRAIN_WITHIN_S = 1.0
+"""Seconds for the last outcomes to be recorded, and the last lines to be read, once the server has ended."""
+
+RETRY_AFTER_S = 1.0
+"""Seconds after a decision point was not found in which no other attempt is made."""
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Fault(ForestallError):
+    """A fault of Forestall's own: a canary call was not denied, or a bug. Nothing more is passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    name: str
+    """The server's: the first part of its tools' ids."""
+    command: Sequence[str]
+    socket: Path
+    start: Callable[[], None] | None
+    """Starts the decision point; blocks."""
+    mandate: str | None = None
+    directory: str | None = None
+    """Where the server's relative paths start; else where this process is."""
+
+
+def run(options: Options) -> int:
+    """Until the server has ended: its exit status, negative for the signal that it died of.
+
+    Raises:
+        ForestallError: the gateway refuses to start, or has to stop.
+    """
+    return asyncio.run(_Gateway(options).run())
+
+
+def wall() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def steady() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class _Gateway:
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._relay = Relay(options.name, wall, steady)
+        self._connection: Connection | None = None
+        self._served = False
+        """Was there a connection before, and so a task whose labels are lost with it?"""
+        self._connecting: asyncio.Task[None] | None = None
+        self._not_before = 0.0
+        self._ticking: asyncio.TimerHandle | None = None
+        self._fault: BaseException | None = None
+        self._client_ended = False
+        self._from_client = Lines(MAX_FROM_CLIENT)
+        self._from_server = Lines(MAX_FROM_SERVER)
+        self._timers: list[asyncio.TimerHandle] = []
+
+    async def run(self) -> int:
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        self._output_ended = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._loop.set_exception_handler(self._broke)
+        await self._connect()
+        for number in FORWARDED:
+            self._loop.add_signal_handler(number, self._signalled, number)
+        self._server = Server(self._options.command)
+        try:
+            self._open_pipes()
+            await self._until_ended()
+        finally:
+            self._server.signal(signal.SIGTERM)
+            status = await self._buried()
+        if self._fault is not None:
+            raise self._fault
+        return status
+
+    def _open_pipes(self) -> None:
+        standard_input, standard_output = _take_standard()
+        self._to_client = Sink(standard_output, self._balance, self._client_gone)
+        self._to_server = Sink(self._server.stdin, self._balance, lambda: None)
+        self._client = Source(standard_input, self._client_bytes, self._client_gone)
+        self._output = Source(self._server.stdout, self._server_bytes, self._server_done)
+        self._balance()
+
+    # -- the decision point
+
+    async def _connect(self) -> None:
+        """A connection whose canaries were all denied.
+
+        Raises:
+            ForestallError: there is none.
+        """
+        options = self._options
+        hello: dict[str, Any] = {"type": "hello", "kind": "gateway", "server": options.name}
+        hello["command"] = [options.command[0]]  # its arguments may hold secrets
+        hello["directory"] = options.directory or os.getcwd()  # noqa: PTH109 - a string is what is sent
+        if self._served:
+            hello["again"] = True
+        if options.mandate is not None:
+            hello["mandate"] = options.mandate
+        if self._relay.client is not None:
+            hello["client"] = self._relay.client
+        connection = await connect(options.socket, hello, options.start)
+        try:
+            await _prove(connection, options.name)
+        except BaseException:
+            connection.close()
+            raise
+        connection.on_frame = self._frame
+        connection.on_lost = self._lost
+        self._connection = connection
+        self._served = True
+
+    async def _reconnect(self) -> None:
+        try:
+            if self._loop.time() < self._not_before:
+                raise Fault("")
+            await self._connect()
+        except (ForestallError, OSError) as error:
+            if str(error):
+                say(f"{error} Calls are denied meanwhile.")
+                self._not_before = self._loop.time() + RETRY_AFTER_S
+            self._do(self._relay.not_connected())
+        else:
+            self._do(self._relay.connected())
+        finally:
+            self._connecting = None
+
+    def _frame(self, frame: dict[str, Any]) -> None:
+        self._do(self._relay.from_decision_point(frame))
+
+    def _lost(self) -> None:
+        self._connection = None
+        if not self._stopped.is_set():
+            say("The decision point was lost. Calls are denied until it is back.")
+        self._do(self._relay.lost())
+
+    # -- the client and the server
+
+    def _client_bytes(self, chunk: bytes) -> None:
+        for line in self._from_client.feed(chunk):
+            self._do(
+                self._relay.too_long_from_client(line.ends)
+                if isinstance(line, TooLong)
+                else self._relay.from_client(line)
+            )
+        if self._ticking is None:
+            self._ticking = self._loop.call_later(TICK_S, self._tick)
+
+    def _server_bytes(self, chunk: bytes) -> None:
+        for line in self._from_server.feed(chunk):
+            self._do(
+                self._relay.too_long_from_server(line.ends)
+                if isinstance(line, TooLong)
+                else self._relay.from_server(line)
+            )
+
+    def _tick(self) -> None:
+        self._ticking = None
+        self._do(self._relay.tick())
+        if self._relay.busy:
+            self._ticking = self._loop.call_later(TICK_S, self._tick)
+
+    def _do(self, things: Iterable[Thing]) -> None:
+        for thing in things:
+            match thing:
+                case ToClient(line):
+                    self._to_client.write(line + b"\n")
+                case ToServer(line):
+                    self._to_server.write(line + b"\n")
+                case ToDecisionPoint(frame):
+                    if self._connection is not None:
+                        self._connection.send(frame)
+                case Connect():
+                    if self._connecting is None:
+                        self._connecting = self._loop.create_task(self._reconnect())
+                case Say(sentence):
+                    say(sentence)
+        self._balance()
+
+    def _balance(self) -> None:
+        """Read from each side only while those whom that concerns keep up; see `docs/adr/0003`."""
+        unsent = 0 if self._connection is None else self._connection.unsent
+        deciding = unsent > MAX_WAITING or self._relay.held > MAX_HELD
+        slow_client = self._to_client.waiting > MAX_WAITING
+        self._output.pause(slow_client or deciding)
+        self._client.pause(slow_client or deciding or self._to_server.waiting > MAX_WAITING)
+        if self._client_ended and not self._relay.undecided:
+            self._close_server_input()
+        if self._output_ended.is_set() and not self._relay.unreported:  # else an answer may still be released
+            self._to_client.close()
+            if self._to_client.broken:
+                self._quiet.set()
+
+    # -- the end
+
+    def _client_gone(self) -> None:
+        """The client ended its side. What it asked for before is still decided, and only then the server told."""
+        self._client.end()
+        if self._from_client.unfinished:
+            say("The client ended in the middle of a message; it was not passed on.")
+        self._client_ended = True
+        self._balance()
+
+    def _close_server_input(self) -> None:
+        self._client_ended = False
+        self._to_server.close()
+        self._terminate_after(END_WITHIN_S)
+
+    def _server_done(self) -> None:
+        """The server closed its output."""
+        self._output_ended.set()
+        self._do(self._relay.server_ended())
+        self._terminate_after(END_WITHIN_S)
+
+    def _signalled(self, number: int) -> None:
+        self._server.signal(number)
+        if number != signal.SIGINT:
+            self._timers.append(self._loop.call_later(KILL_AFTER_S, self._server.signal, signal.SIGKILL))
+
+    def _terminate_after(self, seconds: float) -> None:
+        for later, number in ((seconds, signal.SIGTERM), (seconds + KILL_AFTER_S, signal.SIGKILL)):
+            self._timers.append(self._loop.call_later(later, self._server.signal, number))
+
+    async def _until_ended(self) -> None:
+        self._server.exited.add_done_callback(lambda _: self._stopped.set())
+        await self._stopped.wait()
+        if self._fault is not None:
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._output_ended.wait(), DRAIN_WITHIN_S)
+        if not self._output_ended.is_set():
+            self._output.end()
+            self._server_done()
+        self._balance()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), DRAIN_WITHIN_S)
+
+    async def _buried(self) -> int:
+        """The server's exit status, at the latest soon after it is killed."""
+        kill = self._loop.call_later(KILL_AFTER_S, self._server.signal, signal.SIGKILL)
+        await self._server.exited
+        kill.cancel()
+        for timer in self._timers:
+            timer.cancel()
+        if self._connection is not None:
+            self._connection.on_lost = lambda: None
+            self._connection.close()
+        return self._server.reap()
+
+    def _broke(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A bug is a reason to stop: what is not understood is not passed on."""
+        error = context.get("exception")
+        what = f"{type(error).__name__}" if error is not None else str(context.get("message"))
+        self._fault = Fault(f"The gateway stopped because of a fault of its own ({what}); please report it.")
+        self._fault.__cause__ = error
+        self._stopped.set()
+
+
+def _take_standard() -> tuple[int, int]:
+    """Standard input and output, moved out of the way: a stray print must not end up between the messages."""
+    taken = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.close(nothing)
+    return taken
+
+
+async def _prove(connection: Connection, server: str) -> None:
+    """Send the canaries through a session of their own.
+
+    Raises:
+        Fault: one was not denied, or something of them would have reached the server.
+    """
+    relay = canary.canary_relay(server, wall, steady)
+    answers: list[bytes] = []
+    reached = 0
+    done = asyncio.Event()
+
+    def do(things: Iterable[Thing]) -> None:
+        nonlocal reached
+        for thing in things:
+            if isinstance(thing, ToClient):
+                answers.append(thing.line)
+            elif isinstance(thing, ToServer):
+                reached += len(thing.line)
+            elif isinstance(thing, ToDecisionPoint):
+                connection.send(thing.frame)
+        if len(answers) >= len(canary.CANARIES):
+            done.set()
+
+    connection.on_frame = lambda frame: do(relay.from_decision_point(frame))
+    connection.on_lost = lambda: do(relay.lost())
+    for line in canary.lines():
+        do(relay.from_client(line))
+    with suppress(TimeoutError):
+        await asyncio.wait_for(done.wait(), canary.WITHIN_S)
+    if reached:
+        raise Fault("A canary call reached the server; the gateway does not start. Please report it.")
+    if passed := canary.passed(answers):
+        raise Fault(f"A canary call was not denied ({passed[0]}); the gateway does not start.")
+
+
+def say(sentence: str) -> None:
+    """To the user, between the server's own lines."""
+    with suppress(OSError):
+        os.write(2, f"forestall: {sentence}\n".encode())

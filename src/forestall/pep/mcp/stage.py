@@ -1,0 +1,397 @@
+"""The conversations of a session: who waits for what, and how each goes on when it comes. No I/O.
+
+`Stage` carries out what a conversation wants (`forestall.pep.mcp.want`) as far as that is possible without I/O, and
+collects what is left to do as `Thing`s. It does not look at messages; that is the relay's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from forestall import frame as frames
+from forestall.core.errors import InvalidInput
+from forestall.core.model import Fate
+from forestall.pep.mcp import denial
+from forestall.pep.mcp.batch import Batch
+from forestall.pep.mcp.call import Call
+from forestall.pep.mcp.message import Id, Message, encode
+from forestall.pep.mcp.talks import list_tools
+from forestall.pep.mcp.thing import Connect, Say, Thing, ToClient, ToDecisionPoint, ToServer
+from forestall.pep.mcp.tools import Definitions
+from forestall.pep.mcp.want import (
+    AnswerServer,
+    Forward,
+    Hand,
+    Interrupted,
+    Late,
+    Lost,
+    Question,
+    Ready,
+    Report,
+    ServerGone,
+    Talk,
+    Tell,
+    Want,
+)
+
+MAX_OPEN = 4096
+"""Requests of one side without an answer. A client has dozens."""
+
+ANSWER_WITHIN_MS = 30_000
+"""For the decision point's answers, and for the server's to the gateway's own questions."""
+
+MAX_RELISTS = 3
+"""Times the tools are listed again because they changed while they were listed."""
+
+MAX_NOTES = 64
+"""Refused messages that wait to be recorded. A flood is answered without a decision's id: the ledger would count it
+and no more."""
+
+NOTE = "(a note of what was refused)"
+LISTING = "(the gateway's own listing)"
+WAIT = object()
+ENDED = "The server ended before it answered"
+
+
+@dataclass(slots=True)
+class Open:
+    """What is not finished: a request of the client's, or a conversation of the gateway's own."""
+
+    id: Id | None
+    method: str
+    modern: bool = False
+    batch: Batch | None = None
+    talk: Talk | None = None
+    """None of what is relayed."""
+    call: Call | None = None
+    at_server: bool = False
+    """The server owes an answer under this id."""
+    due: int | None = None
+    """When it is given up, on the steady clock."""
+    cancelled: bool = False
+    """By the client, which waits no more; what the server says nevertheless is passed on."""
+    held: int = 0
+    """Bytes kept for it: of a call until it is forwarded, of an answer until it is released."""
+    muted: bool = False
+    """There is nothing more to tell the client."""
+
+
+@dataclass(slots=True)
+class Waiter:
+    """A frame that the decision point has not answered."""
+
+    open: Open | None
+    """None where nobody waits: a report, or an ask that was given up."""
+    due: int
+    permits: bool
+    """Would a permit in answer have to be reported on?"""
+
+
+class Stage:
+    def __init__(
+        self, server: str, wall: Callable[[], int], steady: Callable[[], int], definitions: Definitions | None = None
+    ) -> None:
+        self._server = server
+        self._wall = wall
+        self._steady = steady
+        self._definitions = definitions or Definitions(server)
+        self._out: list[Thing] = []
+        self._open: dict[Id, Open] = {}
+        self._asked_by_server: dict[Id, None] = {}
+        self._owed: dict[Id, None] = {}
+        """Ids under which the server may still answer what was given up. What it then says is for nobody."""
+        self._waiting: dict[int, Waiter] = {}
+        self._offline: list[tuple[Open, Ready]] = []
+        self._unlisted: list[tuple[Open, Ready]] = []
+        self._listing: int | None = None
+        """The generation of the definitions that is being read, while one is."""
+        self._relists = 0
+        self._notes = 0
+        self._connected = True
+        self._server_ended = False
+        self._frames = 0
+        self._questions = 0
+        self._said: set[str] = set()
+        self._burned: dict[str, int] = {}
+        self.held = 0
+        """Bytes kept while the decision point is asked."""
+
+    # -- what happens, messages aside
+
+    def from_decision_point(self, frame: Mapping[str, Any]) -> list[Thing]:
+        """A frame came from the decision point."""
+        identity = frame.get("id")
+        waiter = self._waiting.pop(identity, None) if type(identity) is int else None
+        if waiter is not None and waiter.open is not None:
+            self._step(waiter.open, frame)
+        elif waiter is not None and waiter.permits and frame["type"] == "permit":
+            permit = frame.get("permit")
+            identity = permit.get("id") if isinstance(permit, dict) else None
+            self._report({"type": "performed", "permit": identity, "fate": Fate.NOT_STARTED.value})
+        return self._take()
+
+    def lost(self) -> list[Thing]:
+        """The decision point is gone: nothing that it permitted is good any more."""
+        self._connected = False
+        self._definitions.changed()
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting.values():
+            if waiter.open is not None:
+                self._interrupt(waiter.open, Lost())
+        for item in [item for item in self._open.values() if item.call is not None and item.at_server]:
+            self._interrupt(item, Lost())
+        return self._take()
+
+    def connected(self) -> list[Thing]:
+        """The decision point was found again: another connection, another task."""
+        self._connected = True
+        offline, self._offline = self._offline, []
+        for item, want in offline:
+            self._ready(item, want)
+        return self._take()
+
+    def not_connected(self) -> list[Thing]:
+        offline, self._offline = self._offline, []
+        for item, _ in offline:
+            self._interrupt(item, Lost())
+        return self._take()
+
+    def server_ended(self) -> list[Thing]:
+        """The server will say nothing more."""
+        self._server_ended = True
+        for item in [item for item in self._open.values() if item.at_server]:
+            self._interrupt(item, ServerGone(ENDED))
+        return self._take()
+
+    def tick(self) -> list[Thing]:
+        """Time passed. Wanted about once a second while `busy`."""
+        now = self._steady()
+        for identity in [identity for identity, waiter in self._waiting.items() if waiter.open and waiter.due <= now]:
+            waiter = self._waiting[identity]
+            item, waiter.open = waiter.open, None
+            self._tell({"type": "cancel", "id": identity})
+            if item is not None:
+                self._interrupt(item, Late())
+        for item in [
+            item for item in self._open.values() if item.at_server and item.due is not None and item.due <= now
+        ]:
+            self._interrupt(item, Late())
+        return self._take()
+
+    @property
+    def busy(self) -> bool:
+        """Something has a time limit."""
+        waited_for = any(waiter.open is not None for waiter in self._waiting.values())
+        return waited_for or any(item.due is not None for item in self._open.values())
+
+    @property
+    def undecided(self) -> bool:
+        """Something of the client's has not yet reached the server, and may."""
+        return any(item.talk is not None and not item.at_server for item in self._open.values())
+
+    @property
+    def unreported(self) -> bool:
+        """The decision point has not confirmed everything it was told."""
+        return bool(self._waiting)
+
+    # -- conversations
+
+    def _start(self, item: Open, talk: Talk) -> None:
+        item.talk = talk
+        self._step(item, None)
+
+    def _note(self, talk: Talk, batch: Batch | None) -> bool:
+        """Start a conversation about something that was refused. Not one too many."""
+        if self._notes >= MAX_NOTES:
+            return False
+        self._notes += 1
+        self._start(Open(None, NOTE, batch=batch), talk)
+        return True
+
+    def _interrupt(self, item: Open, why: Interrupted) -> None:
+        if item.at_server and item.id is not None and not isinstance(why, ServerGone):
+            if len(self._owed) >= MAX_OPEN:
+                del self._owed[next(iter(self._owed))]
+            self._owed[item.id] = None
+        item.at_server = False
+        item.due = None
+        item.muted = item.cancelled
+        if item.talk is not None:
+            self._step(item, why)
+        elif isinstance(why, ServerGone) and not self._server_ended and item.id is not None:
+            self._finish(item, denial.error(item.id, denial.INTERNAL_ERROR, f"{why}."))
+        else:
+            self._finish(item, None)
+
+    def _step(self, item: Open, answer: Any) -> None:
+        """Resume a conversation, until it has to wait for somebody, or ends."""
+        assert item.talk is not None
+        try:
+            while True:
+                want = item.talk.throw(answer) if isinstance(answer, Interrupted) else item.talk.send(answer)
+                answer = self._carry_out(item, want)
+                if answer is WAIT:
+                    return
+        except StopIteration as end:
+            self._finish(item, end.value)
+
+    def _carry_out(self, item: Open, want: Want) -> Any:
+        """What came of it, or WAIT where that is not yet known."""
+        match want:
+            case Tell(frame):
+                return self._ask(item, frame)
+            case Forward(line):
+                return self._forward(item, line)
+            case Ready():
+                return self._require_ready(item, want)
+            case Report(frame):
+                self._report(frame)
+            case Question(method, params):
+                return self._question(item, method, params)
+            case Hand(message, to_server):
+                if to_server:
+                    self._out.append(ToServer(message.line))
+                else:
+                    self._hand_to_client(message)
+            case AnswerServer(line):
+                self._out.append(ToServer(line))
+        return None
+
+    def _ask(self, item: Open, frame: dict[str, Any]) -> Any:
+        self._frames += 1
+        if not self._tell({**frame, "id": self._frames}):
+            return Lost()
+        self._waiting[self._frames] = Waiter(item, self._steady() + ANSWER_WITHIN_MS, frame["type"] == "ask")
+        return WAIT
+
+    def _report(self, frame: dict[str, Any]) -> None:
+        self._frames += 1
+        if self._tell({**frame, "id": self._frames}):
+            self._waiting[self._frames] = Waiter(None, 0, permits=False)
+
+    def _tell(self, frame: dict[str, Any]) -> bool:
+        """Was it sent? Not without a decision point, nor if it is longer than a frame."""
+        if not self._connected:
+            return False
+        try:
+            self._out.append(ToDecisionPoint(frames.encode(frame)))
+        except (InvalidInput, ValueError):
+            self._say_once("frame", "A message was too long for the decision point; it went no further.")
+            return False
+        return True
+
+    def _hold(self, item: Open, size: int) -> None:
+        self.held += size - item.held
+        item.held = size
+
+    def _forward(self, item: Open, line: bytes) -> Any:
+        self._hold(item, 0)
+        if self._server_ended:
+            return ServerGone(ENDED)
+        item.at_server = True
+        self._out.append(ToServer(line))
+        return WAIT
+
+    def _question(self, item: Open, method: str, params: Mapping[str, Any]) -> Any:
+        """The gateway's own: under an id that no request of the client's has, and that none can take meanwhile."""
+        if item.id is not None:
+            self._open.pop(item.id, None)
+        while (identity := f"forestall-{self._questions}") in self._open:
+            self._questions += 1
+        self._questions += 1
+        item.id = identity
+        self._open[identity] = item
+        item.due = self._steady() + ANSWER_WITHIN_MS
+        return self._forward(item, encode({"jsonrpc": "2.0", "id": identity, "method": method, "params": params}))
+
+    def _require_ready(self, item: Open, want: Ready) -> Any:
+        if not self._connected:
+            if not self._offline:
+                self._out.append(Connect())
+            self._offline.append((item, want))
+            return WAIT
+        if not want.listed or self._definitions.fresh(self._steady()):
+            return None
+        self._unlisted.append((item, want))
+        self._list(want.meta)
+        return WAIT
+
+    def _ready(self, item: Open, want: Ready) -> None:
+        if (answer := self._require_ready(item, want)) is not WAIT:
+            self._step(item, answer)
+
+    def _list(self, meta: Mapping[str, Any]) -> None:
+        if self._listing is None:
+            self._listing = self._definitions.generation
+            self._start(Open(None, LISTING), list_tools(self._definitions, meta, self._steady))
+
+    def _listed(self) -> None:
+        """The gateway's own listing ended, well or not."""
+        changed, self._listing = self._listing != self._definitions.generation, None
+        unlisted, self._unlisted = self._unlisted, []
+        fresh = self._definitions.fresh(self._steady())
+        again = changed and not fresh and self._relists < MAX_RELISTS
+        self._relists = self._relists + 1 if again else 0
+        for item, want in unlisted:
+            if fresh or again:
+                self._ready(item, want)
+            else:
+                self._interrupt(item, Late())
+
+    def _burn(self, permit: str, expires_at: int) -> bool:
+        """Take a permit. False if it was taken before."""
+        if permit in self._burned:
+            return False
+        if len(self._burned) >= MAX_OPEN:
+            now = self._wall()
+            self._burned = {name: at for name, at in self._burned.items() if at > now}
+        self._burned[permit] = expires_at
+        return True
+
+    def _hand_to_client(self, message: Message) -> None:
+        if message.id is not None:
+            if len(self._asked_by_server) >= MAX_OPEN:
+                del self._asked_by_server[next(iter(self._asked_by_server))]
+            self._asked_by_server[message.id] = None
+        self._out.append(ToClient(message.line))
+
+    # -- ends
+
+    def _relay(self, item: Open, message: Message) -> None:
+        item.at_server = True
+        self._out.append(ToServer(message.line))
+
+    def _finish(self, item: Open, line: bytes | None) -> None:
+        if item.id is not None:
+            self._open.pop(item.id, None)
+        self._hold(item, 0)
+        item.talk = None
+        line = None if item.muted else line
+        self._notes -= item.method == NOTE
+        if item.method == LISTING:
+            self._listed()
+        elif item.batch is not None:
+            self._settle(item.batch, line)
+        elif line is not None:
+            self._out.append(ToClient(line))
+
+    def _answer(self, line: bytes, batch: Batch | None) -> None:
+        if batch is not None:
+            self._settle(batch, line)
+        else:
+            self._out.append(ToClient(line))
+
+    def _settle(self, batch: Batch, line: bytes | None) -> None:
+        if (whole := batch.settle(line)) is not None:
+            self._out.append(ToClient(whole))
+
+    def _say_once(self, about: str, sentence: str) -> None:
+        if about not in self._said:
+            self._said.add(about)
+            self._out.append(Say(sentence))
+
+    def _take(self) -> list[Thing]:
+        out, self._out = self._out, []
+        return out

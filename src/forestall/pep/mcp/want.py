@@ -1,0 +1,87 @@
+"""What a conversation at the gateway may want, and what may come of it instead.
+
+A conversation (`Talk`) is a generator: it yields what it wants, is resumed with what came of it, and returns the line
+that answers the client, or None where nobody waits for one any more. It does no I/O; `forestall.pep.mcp.relay` carries
+it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from forestall.pep.mcp.message import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Wait until the decision point is there, and, if `listed`, the definitions are fresh. Answer: None."""
+
+    listed: bool = False
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """`_meta` of the request that wants it: modern servers want the protocol's members on every request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send the decision point a frame. Answer: its answer."""
+
+    frame: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Send the decision point a frame and go on. Answer: None."""
+
+    frame: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send the server this line, which it answers under the request's id. Answer: its Message."""
+
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Ask the server something of the gateway's own, under an id that nobody else uses. Answer: its Message."""
+
+    method: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Pass this message on as it came, to whom it was for. Answer: None."""
+
+    message: Message
+    to_server: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerServer:
+    """Send the server this line in answer to a question of its own. Answer: None."""
+
+    line: bytes
+
+
+class Interrupted(Exception):
+    """Thrown into a conversation in place of an answer."""
+
+
+class Lost(Interrupted):
+    """The decision point is gone."""
+
+
+class Late(Interrupted):
+    """There was no answer in time."""
+
+
+class ServerGone(Interrupted):
+    """The server ended, or gave an answer that nobody can read. `str()` says which."""
+
+
+Want = Ready | Tell | Report | Forward | Question | Hand | AnswerServer
+Talk = Generator[Want, Any, bytes | None]

@@ -1,0 +1,61 @@
+"""What a policy's annotations say: whose approval it waits for, which credential it brings, what its writer accepts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from forestall.core.effects import Effect
+from forestall.core.model import Approval
+
+KNOWN = frozenset({"id", "description", "approvers", "quorum", "expires", "credential", "reaches", "raw"})
+
+_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    approval: Approval | None = None
+    credential: str | None = None
+    reaches: frozenset[str] = frozenset()
+    raw: frozenset[str] = frozenset()
+    """Arguments that the writer knows are no paths."""
+
+
+def read(annotations: Mapping[str, str]) -> Annotations:
+    """Raises ValueError with (name, what is wrong with it)."""
+    approval = _approval(annotations)
+    credential = annotations.get("credential")
+    if credential is not None and not _CREDENTIAL.fullmatch(credential):
+        raise ValueError("credential", "has to be a class of credential, such as `github-write`")
+    reaches = frozenset(_list(annotations.get("reaches", "")))
+    if unknown := reaches - frozenset(Effect):
+        raise ValueError("reaches", f"`{min(unknown)}` is not an effect")
+    return Annotations(approval, credential, reaches, frozenset(_list(annotations.get("raw", ""))))
+
+
+def _approval(annotations: Mapping[str, str]) -> Approval | None:
+    if "approvers" not in annotations:
+        for name in ("quorum", "expires"):
+            if name in annotations:
+                raise ValueError(name, "says nothing without `@approvers`")
+        return None
+    approvers = tuple(dict.fromkeys(_list(annotations["approvers"])))
+    if not approvers:
+        raise ValueError("approvers", "names nobody")
+    quorum = annotations.get("quorum", "1")
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", quorum):
+        raise ValueError("quorum", "has to be a whole number from 1")
+    if int(quorum) > len(approvers):
+        raise ValueError("quorum", f"asks for {quorum} of {len(approvers)} approvers")
+    expires = _DURATION.fullmatch(annotations.get("expires", "10m"))
+    if not expires:
+        raise ValueError("expires", "has to be a duration such as `30s`, `10m`, `2h` or `1d`")
+    return Approval(approvers, int(quorum), int(expires[1]) * _UNITS[expires[2]])
+
+
+def _list(text: str) -> list[str]:
+    return [word for part in text.split(",") if (word := part.strip())]

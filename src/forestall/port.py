@@ -1,0 +1,133 @@
+"""Everything the outside must satisfy, on one page. Each port has one contract suite that every adapter runs.
+
+Unless a method says otherwise, failure is `Unavailable` or `CannotDo`, and its caller denies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from forestall.core.effects import Effect
+from forestall.core.entry import Entry, Stream
+from forestall.core.label import Label
+from forestall.core.model import Facts, Grant, Lease, Mandate, Permit, Question, Ruling, Subject, Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an entry stands: its index in its stream's tree."""
+
+    stream: Stream
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An entry read back from the ledger."""
+
+    position: Position
+    body: Mapping[str, Any]
+    """The leaf, parsed: `format`, `stream`, `kind`, `id`, `at` and what the kind holds."""
+
+
+class Ledger(Protocol):
+    """An append-only record. Returns from an append only when the entry is as durable as `entry.durable` asks."""
+
+    def append(self, entry: Entry) -> Position: ...
+
+    def append_async(self, entry: Entry, then: Callable[[Position], None] | None = None) -> Awaitable[Position]:
+        """`then` is called on the loop, before whoever awaits goes on; what it raises is raised there."""
+        ...
+
+    def read(self, stream: Stream, start: int = 0) -> Iterator[Written]:
+        """Entries from `start` on, in order, as far as they are written now."""
+        ...
+
+    def unseal(self, position: Position) -> bytes | None:
+        """What was sealed beside the entry; None where nothing was, or where it was erased."""
+        ...
+
+    def close(self) -> None:
+        """Make everything durable and sign a last checkpoint."""
+        ...
+
+
+class Engine(Protocol):
+    """Policy. Pure: the same question gets the same ruling; whatever goes wrong is a ruling that denies."""
+
+    @property
+    def digest(self) -> str: ...
+
+    def evaluate(self, question: Question) -> Ruling: ...
+
+    def could_permit(self, tool: Tool) -> bool:
+        """False only when no arguments and no approval could make policy permit this tool."""
+        ...
+
+
+class Catalogue(Protocol):
+    """What is known about tools."""
+
+    def find(self, tool: str) -> Tool | None:
+        """`server/tool`, or None where nobody has reviewed it."""
+        ...
+
+    def all(self) -> Sequence[Tool]: ...
+
+    def duplicates(self) -> frozenset[str]:
+        """Ids of tools whose bare name another server offers too, and that nobody chose (`accept_duplicate`)."""
+        ...
+
+
+class State(Protocol):
+    """What follows from the ledger: open tasks, spent budgets, labels, unsettled permits. `apply` rebuilds it."""
+
+    def find_grant(self, task: str) -> Grant | None: ...
+
+    def labels(self, task: str) -> Label: ...
+
+    def reserve(self, grant: Grant, effects: frozenset[Effect]) -> bool:
+        """Atomically take one call of each effect from the task's budget, or nothing and False."""
+        ...
+
+    def release(self, grant: Grant, effects: frozenset[Effect]) -> None: ...
+
+    def apply(self, written: Written) -> None:
+        """Take in an entry that the ledger holds. Idempotent; entries of one stream come in order."""
+        ...
+
+    def applied(self, stream: Stream) -> int:
+        """How many entries of the stream were taken in: where a rebuild goes on."""
+        ...
+
+    def unsettled(self) -> Sequence[Permit]:
+        """Permits without an outcome."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Identity(Protocol):
+    def verify(self, proof: object) -> Subject:
+        """Raises CannotDo(invalid_proof)."""
+        ...
+
+
+class FactSource(Protocol):
+    def gather(self, tool: Tool, arguments: Mapping[str, Any], labels: Label, depth: int, directory: str) -> Facts:
+        """`directory`: where the tool's relative paths start."""
+        ...
+
+
+class Broker(Protocol):
+    def issue(self, permit: Permit) -> Lease: ...
+
+    def revoke(self, permit_id: str, credential: str) -> None:
+        """Idempotent, and succeeds where no such credential exists."""
+        ...
+
+
+class Mandates(Protocol):
+    def find(self, name: str) -> Mandate | None: ...

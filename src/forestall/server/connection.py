@@ -1,0 +1,428 @@
+"""One enforcement point's connection: one task, and what was permitted in it (docs/adr/0003-socket-protocol.md).
+
+The connection is the holder. Nothing that was released on it is good on another; when it ends, what is undecided is
+denied, what was permitted and not reported is settled as ambiguous, and its task is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from forestall import __version__
+from forestall.adapter.identity import Peer, asserted, peer_of
+from forestall.core.action import ask_for
+from forestall.core.ask import CannotDo, FindTool, NotStarted, Perform
+from forestall.core.entry import quarantined
+from forestall.core.errors import ForestallError, InvalidInput
+from forestall.core.flow import Known, govern, refuse
+from forestall.core.label import CLEAN, WORST
+from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Outcome, Result, Subject, Tool, Undone
+from forestall.core.reason import Reason
+from forestall.core.task import close_task, open_task
+from forestall.frame import PROTOCOL
+from forestall.policy.schema import METHOD_TOOL
+from forestall.run import run_async
+from forestall.server.channel import Channel
+from forestall.server.frames import (
+    MESSAGE,
+    Hello,
+    Peering,
+    frame_id,
+    permit_frame,
+    read_ask,
+    read_hello,
+    read_method,
+    read_performed,
+    read_refused,
+    read_tools,
+    refusal_frame,
+)
+from forestall.server.judge import Quarantine, Verdict, judge
+from forestall.server.pending import Counts, Pending, withheld
+from forestall.wire import Handler, Parts, Rules, find_tool, handlers, record
+
+if TYPE_CHECKING:
+    from forestall.server.point import Point
+
+
+@dataclass(slots=True)
+class _Table:
+    """The handlers under one set of rules."""
+
+    rules: Rules
+    handlers: Mapping[type, Handler] = field(repr=False)
+
+
+class Connection(Channel):
+    """What a gateway or a command may ask, and what is owed to it."""
+
+    def __init__(self, point: Point) -> None:
+        super().__init__()
+        self._point = point
+        self._parts: Parts = point.parts
+        self._timer: asyncio.TimerHandle | None = None
+        self._pending: dict[int, Pending] = {}
+        self._by_action: dict[str, Pending] = {}
+        self._quarantine = Quarantine()
+        self._table: _Table | None = None
+        self.peer = Peer(-1, -1)
+        self.hello: Hello | None = None
+        self.subject: Subject | None = None
+        self.grant: Grant | None = None
+        self.counts = Counts()
+        self.finished = asyncio.Event()
+        """Everything is settled and the task is closed."""
+
+    @property
+    def quarantined(self) -> list[str]:
+        """Ids of tools that changed after their review, as this connection saw them."""
+        return sorted(self._quarantine.tools)
+
+    # -- its life
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        try:
+            self.peer = peer_of(transport.get_extra_info("socket"))
+        except OSError:
+            self.abort()
+            return
+        if not self._point.admit(self):
+            self.refuse("The decision point has as many connections as it may; see max_connections under [serve].")
+            return
+        seconds = self._parts.config.serve.handshake_timeout_ms / 1000
+        self._timer = self._loop.call_later(seconds, self.refuse, "There was no hello in time.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._point.track(self._finish())
+
+    def ended(self) -> None:
+        """What is undecided is cancelled, what runs is ambiguous."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for pending in tuple(self._pending.values()):
+            pending.give_up("the connection ended")
+
+    async def _finish(self) -> None:
+        await self.settled()
+        if self.grant is not None:
+            with suppress(CannotDo):  # left open, it is closed at the next start
+                flow = close_task(self.grant.task, "disconnected", self._parts.now())
+                await run_async(flow, self._handlers())
+        self._point.dismiss(self)
+        self.finished.set()
+
+    def handle(self, frame: dict[str, Any]) -> None:
+        if self.hello is None:
+            self._greet(read_hello(frame))
+            return
+        kind = frame["type"]
+        table = self._COMMANDS if self.hello.kind is Peering.CLI else self._REQUESTS
+        handle = table.get(kind)
+        if handle is None:
+            raise InvalidInput(f"A connection of kind {self.hello.kind} does not send {kind!r:.40}.")
+        handle(self, frame)
+
+    # -- the handshake
+
+    def _greet(self, hello: Hello) -> None:
+        self.hello, self._known = hello, True
+        self.peer = replace(self.peer, server=hello.server, asserted_name=asserted(hello.client))
+        try:
+            self.subject = self._parts.identity.verify(self.peer)
+        except CannotDo as error:
+            self.refuse(f"This connection is refused: {error.detail or error.reason.value}.")
+            return
+        if hello.kind is Peering.CLI:
+            self._welcome("")
+        else:
+            self.beside(self._open(hello))
+
+    async def _open(self, hello: Hello) -> None:
+        assert self.subject is not None
+        name = hello.mandate or "default"
+        mandate = self._parts.rules.mandates.get(name)
+        if mandate is None:
+            self.refuse(f"There is no mandate `{name}`; write {self._parts.home.mandates / name}.toml.")
+            return
+        seen = WORST if hello.again else CLEAN
+        flow = open_task(mandate, secrets.token_hex(16), self.subject, self._parts.now(), seen)
+        self.grant = await run_async(flow, self._handlers())
+        self._welcome(self.grant.task)
+
+    def _welcome(self, task: str) -> None:
+        assert self.subject is not None
+        if self._timer is not None:
+            self._timer.cancel()
+        self.send(
+            {
+                "type": "welcome",
+                "protocol": PROTOCOL,
+                "task": task,
+                "subject": self.subject.id,
+                "assurance": self.subject.assurance.value,
+                "policy_digest": self._parts.rules.engine.digest,
+                "version": __version__,
+            }
+        )
+
+    # -- an enforcement point's requests
+
+    def _client(self, frame: Mapping[str, Any]) -> None:
+        self.peer = replace(self.peer, asserted_name=asserted(frame.get("client")))
+
+    def _tools(self, frame: Mapping[str, Any]) -> None:
+        """A list may be long: it is judged beside the loop, and before any later call."""
+        number, tools = read_tools(frame)
+        self.beside(self._judge(number, tools))
+
+    async def _judge(self, number: int, tools: list[Any]) -> None:
+        assert self.hello is not None
+        rules, server = self._parts.rules, self.hello.server
+        verdicts = await asyncio.to_thread(judge, tools, server, rules.catalogue, rules.engine)
+        for verdict in verdicts:
+            if verdict.change is not None and self._quarantine.add(f"{server}/{verdict.name}", verdict.reviewed):
+                self._record_quarantine(f"{server}/{verdict.name}", verdict)
+        self.send({"type": "tools", "id": number, "tools": [verdict.frame() for verdict in verdicts]})
+
+    def _record_quarantine(self, tool: str, verdict: Verdict) -> None:
+        assert self.grant is not None
+        assert verdict.change is not None
+        entry = quarantined(
+            secrets.token_hex(16),
+            self.grant.task,
+            tool,
+            seen=verdict.pin,
+            reviewed=verdict.reviewed,
+            change=verdict.change,
+            at=self._parts.now(),
+        )
+        with suppress(ForestallError):  # it is quarantined whether or not that can be written
+            record(self._parts, entry)
+
+    def _ask(self, frame: Mapping[str, Any]) -> None:
+        asked = read_ask(frame)
+        self._decide(asked.id, asked.tool, asked.pin, asked.arguments)
+
+    def _method(self, frame: Mapping[str, Any]) -> None:
+        number, method, direction = read_method(frame)
+        declared = METHOD_TOOL.input_schema["properties"]
+        arguments = {name: value for name, value in (("method", method), ("direction", direction)) if name in declared}
+        self._decide(number, METHOD_TOOL.id, METHOD_TOOL.pin, arguments, is_method=True)
+
+    def _decide(self, number: int, tool: str, pin: str, arguments: dict[str, Any], *, is_method: bool = False) -> None:
+        if number in self._pending:
+            raise InvalidInput(f"The id {number} is in use already.")
+        action = self._action(tool, pin, arguments)
+        pending = Pending(number, action, is_method)
+        if len(self._pending) >= self._parts.config.serve.max_asks:
+            why = "more calls at once than max_asks under [serve]"
+            self.start(self._refuse_at_once(pending, Deny(action.id, Reason.UNAVAILABLE, detail=why)))
+            return
+        if tool == METHOD_TOOL.id and not is_method:
+            why = "a method is not asked for as a tool"
+            self.start(self._refuse_at_once(pending, Deny(action.id, Reason.UNKNOWN_TOOL, detail=why)))
+            return
+        self._pending[number] = self._by_action[action.id] = pending
+        limit = self._parts.config.serve.decision_timeout_ms / 1000
+        pending.timer = self._loop.call_later(limit, self._late, pending)
+        pending.running = self.start(self._govern(pending, time.monotonic() + limit))
+
+    def _action(self, tool: str, pin: str, arguments: dict[str, Any]) -> Action:
+        assert self.grant is not None
+        self.counts.asked += 1
+        return ask_for(
+            tool,
+            arguments,
+            action_id=secrets.token_hex(16),
+            task=self.grant.task,
+            pin=pin,
+            salt=secrets.token_bytes(16),
+            at=self._parts.now(),
+            proof=self.peer,
+        )
+
+    def _refused(self, frame: Mapping[str, Any]) -> None:
+        """The enforcement point refused a message for its form: a denial like any other, and recorded."""
+        told = read_refused(frame)
+        action = self._action(MESSAGE, "", {})
+        denial = Deny(action.id, told.reason, detail=told.detail)
+        self.start(self._refuse_at_once(Pending(told.id, action), denial))
+
+    async def _govern(self, pending: Pending, deadline: float) -> None:
+        pending.begun = True
+        denial = Deny(pending.action.id, Reason.CANCELLED)
+        flow = refuse(denial, pending.action, Known(self.subject)) if pending.cancelled else govern(pending.action)
+        try:
+            outcome = await run_async(flow, self._handlers(), deadline=deadline)
+        except asyncio.CancelledError:
+            outcome = denial
+        except Exception as error:  # noqa: BLE001 - a fault of our own: nobody may be left waiting for it
+            outcome = await self._broken(pending, error)
+        finally:
+            if pending.timer is not None:
+                pending.timer.cancel()
+            self._by_action.pop(pending.action.id, None)
+            self._pending.pop(pending.frame, None)
+        self._answer(pending, outcome)
+
+    async def _broken(self, pending: Pending, error: Exception) -> Deny:
+        """The flow itself raised. What it permitted before that, if anything, is swept as ambiguous."""
+        detail = f"a fault of Forestall's own: {type(error).__name__}"
+        denial = Deny(pending.action.id, Reason.UNAVAILABLE, detail=detail)
+        if pending.outcome is None:
+            with suppress(Exception):  # it stands whether or not that can be written
+                await run_async(refuse(denial, pending.action, Known(self.subject)), self._handlers())
+        return denial
+
+    async def _refuse_at_once(self, pending: Pending, denial: Deny) -> None:
+        """Nothing has to be asked to know that it is denied. It is recorded as ever."""
+        self._answer(pending, await run_async(refuse(denial, pending.action, Known(self.subject)), self._handlers()))
+
+    def _answer(self, pending: Pending, outcome: Outcome) -> None:
+        match outcome:
+            case Deny() | Hold() if pending.outcome is None:
+                self._deny(pending, outcome)
+            case Done() if pending.is_method:
+                self.counts.permitted += 1
+                self.send(permit_frame(pending.frame, outcome.permit))
+            case Done():
+                self.send({"type": "release", "id": pending.reported})
+            case Undone() if pending.outcome is None:
+                self._deny(pending, Deny(pending.action.id, outcome.reason))
+            case _ if pending.reported is not None:
+                fate = outcome.fate if isinstance(outcome, Undone) else Fate.AMBIGUOUS
+                self.send({"type": "withhold", "id": pending.reported, "sentence": withheld(fate)})
+            case _:
+                pass  # the connection is gone, or the permit ran out of time: there is no frame to answer
+
+    def _deny(self, pending: Pending, decision: Deny | Hold) -> None:
+        if pending.answered or pending.outcome is not None:
+            return
+        pending.answered = True
+        if isinstance(decision, Hold):
+            self.counts.held += 1
+        else:
+            self.counts.denied += 1
+            if decision.reason is Reason.UNAVAILABLE and decision.detail:
+                self._point.complain(decision.detail)
+            if pending.is_method and decision.reason in {Reason.NO_POLICY, Reason.FORBIDDEN}:
+                decision = replace(decision, reason=Reason.UNKNOWN_METHOD)
+        self.send(refusal_frame(pending.frame, decision))
+
+    def _late(self, pending: Pending) -> None:
+        """Nothing was released in time, so nothing will be: the flow finds itself cancelled before `Perform`."""
+        if pending.outcome is None:
+            self._deny(pending, Deny(pending.action.id, Reason.DEADLINE))
+            pending.cancel()
+
+    def _cancel(self, frame: Mapping[str, Any]) -> None:
+        pending = self._pending.get(frame_id(frame))
+        if pending is not None:
+            pending.cancel()
+
+    def _performed(self, frame: Mapping[str, Any]) -> None:
+        report = read_performed(frame)
+        pending = self._by_action.get(report.permit)
+        if pending is None or pending.outcome is None or pending.reported is not None:
+            sentence = "No permit of this id is waiting for its outcome on this connection."
+            self.send({"type": "withhold", "id": report.id, "sentence": sentence})
+            return
+        pending.settle(report)
+
+    # -- what the flow asks of this connection
+
+    def _handlers(self) -> Mapping[type, Handler]:
+        rules = self._parts.rules
+        if self._table is None or self._table.rules is not rules:
+            assert self.hello is not None
+            own: dict[type, Handler] = {FindTool: lambda ask: self._find_tool(rules, ask.tool), Perform: self._perform}
+            self._table = _Table(rules, {**handlers(self._parts, directory=self.hello.directory), **own})
+        return self._table.handlers
+
+    def _find_tool(self, rules: Rules, name: str) -> Tool | None:
+        assert self.hello is not None
+        tool = find_tool(rules, name)
+        if tool is None or tool is METHOD_TOOL:
+            return tool
+        if tool.server != self.hello.server:
+            raise CannotDo(Reason.UNKNOWN_TOOL, f"this connection guards the server {self.hello.server}")
+        if self._quarantine.holds(tool):
+            raise CannotDo(Reason.TOOL_CHANGED, "quarantined on this connection")
+        if tool.id in rules.catalogue.duplicates():
+            raise CannotDo(Reason.DUPLICATE_TOOL)
+        return tool
+
+    def _perform(self, ask: Perform) -> Awaitable[Result] | Result:
+        """Send the permit, and wait for the report."""
+        pending = self._by_action.get(ask.permit.id)
+        if self._ended or pending is None or pending.answered:
+            raise NotStarted(Reason.CANCELLED)
+        if self._parts.now() >= ask.permit.expires_at:
+            raise NotStarted(Reason.DEADLINE)
+        if pending.is_method:
+            return Result(None)
+        if pending.timer is not None:
+            pending.timer.cancel()
+        pending.outcome = outcome = self._loop.create_future()
+        limit = self._parts.config.serve.outcome_timeout_s
+        pending.timer = self._loop.call_later(limit, pending.give_up, "there was no report in time")
+        self.counts.permitted += 1
+        self.send(permit_frame(pending.frame, ask.permit))
+        return outcome
+
+    # -- commands
+
+    def _status(self, frame: Mapping[str, Any]) -> None:
+        self.send({"type": "status", "id": frame_id(frame), **self._point.status()})
+
+    def _require_owner(self) -> None:
+        """An agent's user may connect; what rules it is not for it to say."""
+        if self.peer.uid != os.geteuid():
+            raise InvalidInput("Only the user that the decision point runs as may stop or reload it.")
+
+    def _reload(self, frame: Mapping[str, Any]) -> None:
+        self._require_owner()
+        number = frame_id(frame)
+        self.beside(self._reload_then_answer(number))
+
+    async def _reload_then_answer(self, number: int) -> None:
+        sentence = await self._point.reload()
+        self.send({"type": "refused", "id": number, "sentence": sentence} if sentence else _done(number))
+
+    def _stop(self, frame: Mapping[str, Any]) -> None:
+        self._require_owner()
+        self.send(_done(frame_id(frame)))
+        self._point.stop()
+
+    _REQUESTS: Mapping[str, Callable[[Connection, Mapping[str, Any]], None]] = {
+        "client": _client,
+        "tools": _tools,
+        "ask": _ask,
+        "method": _method,
+        "performed": _performed,
+        "refused": _refused,
+        "cancel": _cancel,
+    }
+    _COMMANDS: Mapping[str, Callable[[Connection, Mapping[str, Any]], None]] = {
+        "status": _status,
+        "reload": _reload,
+        "stop": _stop,
+    }
+
+    @property
+    def running(self) -> list[str]:
+        """Ids of the permits that are out."""
+        return list(self._by_action)
+
+
+def _done(number: int) -> dict[str, Any]:
+    return {"type": "done", "id": number}

@@ -1,0 +1,207 @@
+"""What an enforcement point may send, read from frames (docs/adr/0003-socket-protocol.md). Pure.
+
+Every reader raises InvalidInput for a frame that is not what its type says; that ends the connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from forestall.core.errors import InvalidInput
+from forestall.core.model import Deny, Fate, Hold, Permit
+from forestall.core.reason import Reason
+from forestall.frame import PROTOCOL
+from forestall.policy.schema import METHOD_SERVER
+
+MAX_TEXT = 512
+"""Characters of a name, a pin or a detail."""
+
+MAX_PATH = 4096
+"""Bytes that the kernel takes as a path (limits.h)."""
+
+MAX_COMMAND = 64 * 1024
+"""Characters of a server's command line."""
+
+MAX_TOOLS = 4096
+"""Definitions in one list. The largest server seen has a few hundred."""
+
+MESSAGE = f"{METHOD_SERVER}/message"
+"""Stands in the ledger for a message that was refused before anybody knew what it asks for."""
+
+TOLD_REASONS = frozenset({Reason.INVALID_MESSAGE, Reason.INVALID_ARGUMENTS})
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Peering(StrEnum):
+    """What a connection is for."""
+
+    GATEWAY = "gateway"
+    CLI = "cli"
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    kind: Peering
+    server: str = ""
+    directory: str = ""
+    """Where the server's relative paths start: absolute, or empty where it is not said."""
+    client: Mapping[str, Any] = field(default_factory=dict)
+    mandate: str = ""
+    again: bool = False
+    """Its client was served before, under a task that is lost, and has seen nobody knows what."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskFrame:
+    id: int
+    tool: str
+    pin: str
+    arguments: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    id: int
+    permit: str
+    fate: Fate
+    digest: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message that the enforcement point refused for its form."""
+
+    id: int
+    reason: Reason
+    detail: str
+    """What is wrong with it, without any of its values."""
+
+
+def read_hello(frame: Mapping[str, Any]) -> Hello:
+    if frame["type"] != "hello":
+        raise InvalidInput("The first frame is not a hello.")
+    if frame.get("protocol") != PROTOCOL or isinstance(frame.get("protocol"), bool):
+        raise InvalidInput(f"This decision point speaks protocol {PROTOCOL}; restart it, or the client, to be alike.")
+    try:
+        kind = Peering(_text(frame, "kind"))
+    except ValueError:
+        raise InvalidInput("A hello is of kind gateway or cli.") from None
+    client = {} if frame.get("client") is None else frame["client"]
+    if not isinstance(client, dict):
+        raise InvalidInput("`client` is not an object.")
+    _command(frame.get("command"))
+    directory = _text(frame, "directory", "", MAX_PATH)
+    if directory and (not directory.startswith("/") or "\0" in directory):
+        raise InvalidInput("`directory` is not an absolute path.")
+    again = frame.get("again", False)
+    if not isinstance(again, bool):
+        raise InvalidInput("`again` is true or false.")
+    hello = Hello(kind, _text(frame, "server", ""), directory, client, _text(frame, "mandate", ""), again)
+    if kind is Peering.GATEWAY and (not hello.server or "/" in hello.server or not hello.server.isprintable()):
+        raise InvalidInput("A gateway's hello names its server, without a slash.")
+    return hello
+
+
+def read_ask(frame: Mapping[str, Any]) -> AskFrame:
+    arguments = frame.get("arguments")
+    if not isinstance(arguments, dict):
+        raise InvalidInput("`arguments` is not an object.")
+    return AskFrame(frame_id(frame), _text(frame, "tool"), _text(frame, "pin"), arguments)
+
+
+def read_method(frame: Mapping[str, Any]) -> tuple[int, str, str]:
+    """Id, method and direction."""
+    direction = _text(frame, "direction")
+    if direction not in {"client", "server"}:
+        raise InvalidInput("`direction` is client or server.")
+    return frame_id(frame), _text(frame, "method"), direction
+
+
+def read_tools(frame: Mapping[str, Any]) -> tuple[int, list[Any]]:
+    tools = frame.get("tools")
+    if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
+        raise InvalidInput(f"`tools` is not a list of at most {MAX_TOOLS}.")
+    return frame_id(frame), tools
+
+
+def read_performed(frame: Mapping[str, Any]) -> Performed:
+    try:
+        fate = Fate(_text(frame, "fate"))
+    except ValueError:
+        raise InvalidInput("`fate` is not one of done, failed, not_started and ambiguous.") from None
+    digest = _text(frame, "digest", "")
+    if digest and not _DIGEST.fullmatch(digest):
+        raise InvalidInput("`digest` is not `sha256:` and 64 hex digits.")
+    detail = frame.get("detail", "")
+    if not isinstance(detail, str):
+        raise InvalidInput("`detail` is not a text.")
+    return Performed(frame_id(frame), _text(frame, "permit"), fate, digest, detail[:MAX_TEXT])
+
+
+def read_refused(frame: Mapping[str, Any]) -> Told:
+    reason, detail = _text(frame, "reason"), frame.get("detail", "")
+    if reason not in TOLD_REASONS or not isinstance(detail, str):
+        raise InvalidInput("`reason` is not one that an enforcement point refuses for, or `detail` is not a text.")
+    shown = "".join(letter if letter.isprintable() else " " for letter in detail[:MAX_TEXT])
+    return Told(frame_id(frame), Reason(reason), shown)
+
+
+def frame_id(frame: Mapping[str, Any]) -> int:
+    found = frame.get("id")
+    if type(found) is not int:
+        raise InvalidInput("A request has no integer `id`.")
+    return found
+
+
+def permit_frame(frame: int, permit: Permit) -> dict[str, Any]:
+    shown = {
+        "id": permit.id,
+        "tool": permit.tool,
+        "pin": permit.pin,
+        "digest": permit.digest,
+        "expires_at": permit.expires_at,
+    }
+    return {"type": "permit", "id": frame, "permit": shown}
+
+
+def refusal_frame(frame: int, decision: Deny | Hold) -> dict[str, Any]:
+    kind = "hold" if isinstance(decision, Hold) else "deny"
+    return {"type": kind, "id": frame, "decision": shown_refusal(kind, decision.id, decision.reason)}
+
+
+def shown_refusal(kind: str, decision_id: str, reason: Reason) -> dict[str, Any]:
+    """All that an agent may know of it."""
+    advice = reason.advice
+    return {
+        "decision": kind,
+        "reason": reason.value,
+        "decision_id": decision_id,
+        "retry": advice.retry.value,
+        "sentence": advice.sentence,
+    }
+
+
+def _text(frame: Mapping[str, Any], name: str, default: str | None = None, most: int = MAX_TEXT) -> str:
+    value = frame.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str) or len(value) > most:
+        raise InvalidInput(f"`{name}` is not a text of at most {most} characters.")
+    return value
+
+
+def _command(command: object) -> None:
+    """A text, or its words. Not used, but a peer that sends anything else is not understood."""
+    words = [command] if isinstance(command, str) else command
+    if words is None:
+        return
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise InvalidInput("`command` is not a list of texts.")
+    if sum(map(len, words)) > MAX_COMMAND:
+        raise InvalidInput(f"`command` is longer than {MAX_COMMAND} characters.")

@@ -1,0 +1,77 @@
+"""A request of a connection, from asked to answered, and how a report settles it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+
+from forestall.core.ask import CannotDo, NotStarted
+from forestall.core.model import Action, Fate, Result
+from forestall.core.reason import Reason
+from forestall.server.frames import Performed
+
+
+@dataclass(slots=True)
+class Pending:
+    """A request that is being decided, or was permitted and runs."""
+
+    frame: int
+    action: Action
+    is_method: bool = False
+    running: asyncio.Task[None] | None = None
+    outcome: asyncio.Future[Result] | None = None
+    """Once the permit was sent: what the enforcement point will report."""
+    reported: int | None = None
+    """The id of the frame that reported it."""
+    answered: bool = False
+    begun: bool = False
+    cancelled: bool = False
+    timer: asyncio.TimerHandle | None = None
+
+    def settle(self, report: Performed) -> None:
+        assert self.outcome is not None
+        self.reported = report.id
+        if self.outcome.done():
+            return
+        match report.fate:
+            case Fate.DONE | Fate.FAILED:
+                digest = salted(report.digest, self.action.salt)
+                self.outcome.set_result(Result(None, failed=report.fate is Fate.FAILED, digest=digest))
+            case Fate.NOT_STARTED:
+                self.outcome.set_exception(NotStarted(Reason.CANCELLED, report.detail))
+            case Fate.AMBIGUOUS:
+                self.outcome.set_exception(CannotDo(Reason.UNAVAILABLE, report.detail))
+
+    def give_up(self, why: str) -> None:
+        """Nobody will report any more: what was permitted is ambiguous, and what was not is cancelled."""
+        if self.outcome is None:
+            self.cancel()
+        elif not self.outcome.done():
+            self.outcome.set_exception(CannotDo(Reason.UNAVAILABLE, why))
+
+    def cancel(self) -> None:
+        """Harmless once the permit is out. A task that has not begun finds the mark: cancelled, it would never run."""
+        self.cancelled = True
+        if self.outcome is None and self.running is not None and self.begun:
+            self.running.cancel()
+
+
+@dataclass(slots=True)
+class Counts:
+    asked: int = 0
+    permitted: int = 0
+    denied: int = 0
+    held: int = 0
+
+
+def salted(digest: str, salt: bytes) -> str:
+    """What the ledger keeps of an output: SHA-256 of the action's salt and the output's digest, as its text."""
+    return "sha256:" + hashlib.sha256(salt + digest.encode()).hexdigest() if digest else ""
+
+
+def withheld(fate: Fate) -> str:
+    """Why an enforcement point gets no leave to release."""
+    if fate is Fate.NOT_STARTED:
+        return "Nothing was done, and so there is no output."
+    return "The output is withheld, because its outcome is unknown or could not be recorded. Do not retry blindly."

@@ -1,0 +1,244 @@
+"""The decision point as a process: one loop, many connections, and the books put in order before and after."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+from forestall import __version__
+from forestall.core.ask import CannotDo
+from forestall.core.entry import Stream
+from forestall.core.errors import ForestallError, SetupError
+from forestall.core.sweep import sweep
+from forestall.core.task import close_task
+from forestall.run import run_async
+from forestall.server.connection import Connection
+from forestall.wire import Parts, handlers
+
+KEEP_HOUSE_S = 1.0
+"""Seconds between looks at what is unfinished, idle, or not yet in the index."""
+
+COMPLAIN_EVERY_S = 60.0
+"""Seconds after which the same trouble is said again. An agent retries at machine speed, and a log is a disk too."""
+
+MAX_COMPLAINTS = 32
+"""Troubles that are remembered as said."""
+
+GRACE_S = 2.0
+"""Seconds that calls which were permitted have, when the decision point stops, to report what became of them."""
+
+CLOSING_S = 5.0
+"""Seconds in which connections have to be finished after that."""
+
+
+class Point:
+    """Made and run on one loop."""
+
+    def __init__(self, parts: Parts, *, idle_exit_s: float | None = None) -> None:
+        self.parts = parts
+        self._idle_exit_s = idle_exit_s
+        self._connections: set[Connection] = set()
+        self._tracked: set[asyncio.Task[Any]] = set()
+        self._stopping = asyncio.Event()
+        self._started = self._busy_until = time.monotonic()
+        self._reloading = asyncio.Lock()
+        self._was_behind = False
+        self._complained: dict[str, float] = {}
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Put the books in order, then serve until it is stopped. Closes the parts."""
+        try:
+            loop = asyncio.get_running_loop()
+            self._heed_signals(loop)  # first: whoever is answered may send one
+            await self._tidy(self._unsettled(), close_open=True)
+            server = await loop.create_unix_server(lambda: Connection(self), sock=listener)
+            keeping = asyncio.create_task(self._keep_house())
+            await self._stopping.wait()
+            server.close()
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            await self._drain()
+        finally:
+            await asyncio.to_thread(self.parts.close)
+
+    def _heed_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.set_exception_handler(_say_fault)
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.on_hup)
+
+    # -- connections
+
+    def admit(self, connection: Connection) -> bool:
+        if len(self._connections) >= self.parts.config.serve.max_connections or self._stopping.is_set():
+            return False
+        self._connections.add(connection)
+        return True
+
+    def dismiss(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._busy_until = time.monotonic()
+
+    def track(self, work: Coroutine[Any, Any, None]) -> None:
+        """Keep it from being collected, and wait for it at the end."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tracked.add(task)
+        task.add_done_callback(self._tracked.discard)
+
+    def complain(self, detail: str) -> None:
+        """Tell the operator why calls are denied that policy might have permitted; nothing is said twice in a row."""
+        now = time.monotonic()
+        if self._complained.get(detail, -COMPLAIN_EVERY_S) + COMPLAIN_EVERY_S <= now:
+            self._complained = {**dict(list(self._complained.items())[-MAX_COMPLAINTS:]), detail: now}
+            say(f"Calls are denied (unavailable): {detail.rstrip('.')}.")
+
+    # -- commands
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def on_hup(self) -> None:
+        self.track(self._reload_and_say())
+
+    async def reload(self) -> str:
+        """Take in policy, catalogue and mandates as they are now. Why not, or empty: the old ones are kept."""
+        async with self._reloading:
+            try:
+                await asyncio.to_thread(self.parts.reload)
+            except SetupError as error:
+                return f"What was in force stays in force: {error}"
+            return ""
+
+    async def _reload_and_say(self) -> None:
+        say(await self.reload() or "Policy, catalogue and mandates were taken in anew.")
+
+    def status(self) -> dict[str, Any]:
+        parts, rules = self.parts, self.parts.rules
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_ms": int((time.monotonic() - self._started) * 1000),
+            "home": str(parts.home.root),
+            "policy_digest": rules.engine.digest,
+            "policies": rules.policies,
+            "tools": len(rules.catalogue.all()),
+            "mandates": sorted(rules.mandates),
+            "notice": rules.notice or parts.state.fault,
+            "connections": [_connection_status(one) for one in self._connections if one.grant is not None],
+            "open_tasks": len(parts.state.open_tasks()),
+            "unsettled": len(parts.state.unsettled()),
+            "ledger": {stream.value: _size(parts, stream) for stream in Stream},
+            "assurance": self._assurance(),
+            "keys_readable_by_agent": self._assurance() == "local",
+        }
+
+    def _assurance(self) -> str:
+        """`local` where the agents' user is our own, and could read the keys; else `separate`."""
+        agents = {one.peer.uid for one in self._connections if one.grant is not None}
+        allowed = set(self.parts.config.serve.allowed_uids)
+        return "separate" if allowed and os.geteuid() not in agents | allowed else "local"
+
+    # -- the books
+
+    def _unsettled(self) -> set[str]:
+        return {permit.id for permit in self.parts.state.unsettled()}
+
+    async def _tidy(self, orphans: set[str], *, close_open: bool) -> None:
+        """Settle permits that nobody will report on any more; at a start, close the tasks of the last process."""
+        table = handlers(self.parts, directory="")
+        permits = [permit for permit in self.parts.state.unsettled() if permit.id in orphans]
+        await run_async(sweep(permits, self.parts.now()), table)
+        if close_open:
+            for grant in self.parts.state.open_tasks():
+                with suppress(CannotDo):  # tried again at the next start; without a connection nobody holds it
+                    await run_async(close_task(grant.task, "swept", self.parts.now()), table)
+
+    async def _keep_house(self) -> None:
+        before: set[str] = set()
+        while True:
+            await asyncio.sleep(KEEP_HOUSE_S)
+            try:
+                before = await self._keep(before)
+            except ForestallError as error:
+                say(str(error))
+            if self._is_idle():
+                self.stop()
+
+    async def _keep(self, before: set[str]) -> set[str]:
+        """Sweep what is unsettled and belongs to no connection, on the second look; a first may come in between."""
+        behind = self.parts.state.behind
+        if behind and self._was_behind:
+            self.parts.state.catch_up(self.parts.ledger)
+        self._was_behind = behind
+        running = {name for connection in self._connections for name in connection.running}
+        orphans = self._unsettled() - running
+        await self._tidy(orphans & before, close_open=False)
+        await asyncio.to_thread(self.parts.state.flush)
+        return orphans
+
+    def _is_idle(self) -> bool:
+        if self._idle_exit_s is None or self._connections:
+            return False
+        return time.monotonic() - self._busy_until >= self._idle_exit_s
+
+    async def _drain(self) -> None:
+        """Let what runs report; then end every connection, and wait until each is settled and its task closed."""
+        reports = [asyncio.ensure_future(connection.settled()) for connection in self._connections]
+        if reports:
+            await asyncio.wait(reports, timeout=GRACE_S)
+        ends = [asyncio.ensure_future(connection.finished.wait()) for connection in self._connections]
+        for connection in tuple(self._connections):
+            connection.close()
+        if ends:
+            _, late = await asyncio.wait(ends, timeout=CLOSING_S)
+            if late:
+                for connection in tuple(self._connections):
+                    connection.abort()
+                await asyncio.wait(late, timeout=CLOSING_S)
+        for work in (*reports, *ends):
+            work.cancel()
+
+
+def say(sentence: str) -> None:
+    """To the operator: standard error, or `run/serve.log` where it was started on demand: maybe on a full disk."""
+    with suppress(OSError):
+        print(f"forestall: {sentence}", file=sys.stderr, flush=True)  # noqa: T201 - this is the process's only voice
+
+
+def _say_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A fault of our own, without its message: that may hold what an agent sent."""
+    error = context.get("exception")
+    say(f"A fault of Forestall's own: {type(error).__name__ if error else context.get('message', '')}.")
+
+
+def _connection_status(connection: Connection) -> dict[str, Any]:
+    assert connection.grant is not None
+    counts = connection.counts
+    return {
+        "server": connection.peer.server,
+        "client": connection.peer.asserted_name,
+        "uid": connection.peer.uid,
+        "pid": connection.peer.pid,
+        "task": connection.grant.task,
+        "mandate": connection.grant.mandate,
+        "expires_at": connection.grant.expires_at,
+        "asked": counts.asked,
+        "permitted": counts.permitted,
+        "denied": counts.denied,
+        "held": counts.held,
+        "running": len(connection.running),
+        "quarantined": connection.quarantined,
+    }
+
+
+def _size(parts: Parts, stream: Stream) -> dict[str, int]:
+    with suppress(OSError):
+        return {"bytes": (parts.home.ledger / f"{stream.value}.log").stat().st_size}
+    return {"bytes": 0}

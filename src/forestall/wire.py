@@ -1,0 +1,227 @@
+"""The composition root: from a home's settings to the parts that decide. Nothing else names a concrete adapter."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from forestall.adapter.facts.files import Files
+from forestall.adapter.facts.own import OwnFiles, home_directories
+from forestall.adapter.identity import LocalIdentity
+from forestall.adapter.ledger import keys
+from forestall.adapter.ledger.denials import Quota
+from forestall.adapter.ledger.log import FileLedger
+from forestall.adapter.store.state import LogState, open_state
+from forestall.catalogue import FileCatalogue
+from forestall.catalogue import load as load_catalogue
+from forestall.config import Config, load, load_mandates, socket_path
+from forestall.core.ask import (
+    Evaluate,
+    FindGrant,
+    FindTool,
+    Gather,
+    Record,
+    Release,
+    Reserve,
+    Tell,
+    Verify,
+)
+from forestall.core.entry import Entry, Stream
+from forestall.core.errors import SetupError, cure
+from forestall.core.model import Facts, Mandate, Tool
+from forestall.home import VARIABLE, Home
+from forestall.policy import bundle
+from forestall.policy.cedar import CedarEngine
+from forestall.policy.schema import METHOD_TOOL
+from forestall.port import Position, Written
+
+Handler = Callable[[Any], Any]
+
+DEFAULT_MANDATE = """\
+# What a connection may do when it asks for no other mandate. Policy decides each call within it.
+purpose = "General work on this machine."
+tools = ["*"]
+effects = ["read", "write", "external", "destructive", "execute", "credential", "privilege"]
+lifetime_minutes = 1440
+"""
+"""Written where there are no mandates at all. It limits nothing that the policy does not: its owner narrows it."""
+
+
+class Clock:
+    """Milliseconds since the epoch that never step back: where the machine's clock does, time goes on from before."""
+
+    def __init__(self, wall: Callable[[], int] = time.time_ns, steady: Callable[[], int] = time.monotonic_ns) -> None:
+        self._wall, self._steady = wall, steady
+        self._ahead = wall() - steady()
+
+    def __call__(self) -> int:
+        steady = self._steady()
+        self._ahead = max(self._ahead, self._wall() - steady)
+        return (steady + self._ahead) // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the owner wrote: replaced as a whole by a reload, so that no decision sees half of two."""
+
+    catalogue: FileCatalogue
+    engine: CedarEngine
+    mandates: Mapping[str, Mandate]
+    policies: int
+    """Of the owner, without the built-in ones."""
+    notice: str = ""
+    """What the owner should know, such as that nothing can be permitted."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything that a decision point is made of."""
+
+    home: Home
+    config: Config
+    ledger: FileLedger
+    state: LogState
+    identity: LocalIdentity
+    facts: Files
+    rules: Rules
+    now: Callable[[], int]
+
+    def reload(self) -> None:
+        """Take in the rules as they are on disk now; where they do not check, keep the old and raise SetupError."""
+        self.rules = load_rules(self.home)
+
+    def close(self) -> None:
+        """The ledger last: it signs what everything else wrote."""
+        with ExitStack() as closing:
+            closing.callback(self.ledger.close)
+            closing.callback(self.state.close)
+
+
+def load_rules(home: Home, declared: Sequence[Tool] = ()) -> Rules:
+    """Catalogue, policy and mandates, checked against each other. `declared`: tools that a program declares in code.
+
+    Raises:
+        SetupError: one of them is malformed, or a policy does not validate.
+    """
+    catalogue = _with(load_catalogue(home.catalogue), declared)
+    policies, notice = bundle.from_texts({}), ""
+    if home.policy.is_dir():
+        policies = bundle.read(home.policy)
+    engine = CedarEngine.build(policies, catalogue.all())
+    engine.self_test()
+    count = sum(not policy.id.startswith(bundle.OWN_PREFIX) for policy in policies.policies)
+    if not count:
+        notice = f"{home.policy} holds no policy, so every call is denied; run `forestall init`, or write one."
+    elif not catalogue.all():
+        notice = f"{home.catalogue} holds no reviewed tool, so every call is denied; run `forestall init`."
+    return Rules(catalogue, engine, load_mandates(home), count, notice)
+
+
+def no_rules(home: Home) -> Rules:
+    """Before any tool is known, and so before a policy can be checked: nothing is permitted."""
+    return Rules(FileCatalogue(), CedarEngine.build(bundle.from_texts({}), ()), load_mandates(home), 0)
+
+
+def build(home: Home, config: Config | None = None, rules_of: Callable[[Home], Rules] = load_rules) -> Parts:
+    """Open everything. The caller holds the home's lock, and closes the parts.
+
+    Raises:
+        SetupError: settings, policy, catalogue, mandates or keys are missing or malformed.
+        Unavailable: the disk does not take the ledger.
+        Tampered: the ledger does not verify.
+    """
+    config = load(home) if config is None else config
+    _write_default_mandate(home)
+    rules, clock = rules_of(home), Clock()
+    with ExitStack() as undo:
+        pair = keys.load_or_create(home.keys, home.ledger, config.ledger.origin or None)
+        quota = Quota(entries=config.ledger.denials_per_minute)
+        ledger = FileLedger.open(home.ledger, keys=pair, now=clock, quota=quota)
+        undo.callback(ledger.close)
+        state = open_state(home.state, ledger)
+        undo.pop_all()
+    uids = (os.geteuid(), *config.serve.allowed_uids)
+    return Parts(home, config, ledger, state, LocalIdentity(uids), _files(home, config, uids), rules, clock)
+
+
+def handlers(parts: Parts, *, directory: str) -> dict[type, Handler]:
+    """Who carries out what a flow asks for, for one task's actions, under the rules as they are now.
+
+    `Perform` is the enforcement point's; nothing here issues credentials yet, so `Issue` is refused.
+    """
+    state, rules = parts.state, parts.rules
+    return {
+        Verify: lambda ask: parts.identity.verify(ask.proof),
+        FindTool: lambda ask: find_tool(rules, ask.tool),
+        FindGrant: lambda ask: state.find_grant(ask.task),
+        Gather: lambda ask: gather(parts, ask, directory),
+        Evaluate: lambda ask: rules.engine.evaluate(ask.question),
+        Reserve: lambda ask: state.reserve(ask.grant, ask.effects),
+        Release: lambda ask: state.release(ask.grant, ask.effects),
+        Record: lambda ask: record(parts, ask.entry),
+        Tell: lambda _ask: parts.now(),
+    }
+
+
+def handlers_blocking(parts: Parts, *, directory: str) -> dict[type, Handler]:
+    """As `handlers`, for `run`: what waits for the disk blocks its caller."""
+    return {**handlers(parts, directory=directory), Record: lambda ask: record_blocking(parts, ask.entry)}
+
+
+def find_tool(rules: Rules, tool: str) -> Tool | None:
+    return METHOD_TOOL if tool == METHOD_TOOL.id else rules.catalogue.find(tool)
+
+
+def record(parts: Parts, entry: Entry) -> Awaitable[Position] | None:
+    """Into the ledger, and from there into the state. At once where nothing waits for the disk."""
+    if entry.durable:
+        return parts.ledger.append_async(entry, lambda position: _apply(parts, entry, position))
+    _apply(parts, entry, parts.ledger.append(entry))
+    return None
+
+
+def record_blocking(parts: Parts, entry: Entry) -> None:
+    """As `record`, for callers without a loop."""
+    _apply(parts, entry, parts.ledger.append(entry))
+
+
+def _apply(parts: Parts, entry: Entry, position: Position) -> None:
+    if entry.stream is Stream.PERMITS:
+        body = {**entry.body, "kind": entry.kind.value, "id": entry.id, "at": entry.at}
+        parts.state.apply(Written(position, body))
+
+
+def gather(parts: Parts, ask: Gather, directory: str) -> Facts:
+    labels = parts.state.labels(ask.action.task)
+    return parts.facts.gather(ask.tool, ask.action.arguments, labels, 0, directory)
+
+
+def _files(home: Home, config: Config, uids: tuple[int, ...]) -> Files:
+    homes = home_directories(uids)
+    own = (str(home.root), str(socket_path(home, config)), *config.protect.paths)
+    known = ("XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "USER", "LOGNAME", "TMPDIR")
+    variables = {name: value for name in known if (value := os.environ.get(name))}
+    user = homes[0] if homes else "/"
+    return Files(OwnFiles.of(own, homes), user, {**variables, "HOME": user, VARIABLE: str(home.root)})
+
+
+def _with(catalogue: FileCatalogue, declared: Sequence[Tool]) -> FileCatalogue:
+    for tool in declared:
+        if any(known.server == tool.server for known in catalogue.all()):
+            raise SetupError(f"The catalogue has a server {tool.server!r} already; give the guard another `name`.")
+    return replace(catalogue, tools={**catalogue.tools, **{tool.id: tool for tool in declared}})
+
+
+def _write_default_mandate(home: Home) -> None:
+    """Where there is no directory of mandates, a home is new."""
+    if home.mandates.exists():
+        return
+    try:
+        home.mandates.mkdir(mode=0o700, parents=True)
+        (home.mandates / "default.toml").write_text(DEFAULT_MANDATE)
+    except OSError as error:
+        raise SetupError(f"{home.mandates} cannot be made: {cure(error)}.") from None

@@ -1,0 +1,24 @@
+"""What every test shares: properties without deadlines, and ledgers that verify."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from tests.evidence import require_verified
+
+settings.register_profile("here", deadline=None)  # a machine that is busy is no failure
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(autouse=True)
+def evidence(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test did, the ledgers in its `tmp_path` verify, unless it is marked `tampers`."""
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    if folder is not None and request.node.get_closest_marker("tampers") is None:
+        require_verified(folder)

@@ -1,0 +1,324 @@
+"""Each promise of docs/threat-model.md that this version keeps, in whole or in part, has a test of its name here.
+
+Real policy, catalogue, ledger and state, and the flow as the decision point drives it. What else proves a promise is
+listed in claims.toml.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forestall.core.ask import Perform
+from forestall.core.canonical import digest
+from forestall.core.entry import Kind, Stream, commitment
+from forestall.core.flow import PERMIT_LIFETIME_MS
+from forestall.core.model import Action, Deny, Done, Fate, Hold, Result, Undone
+from forestall.core.reason import Reason
+from forestall.pep.mcp.call import Call, govern
+from forestall.pep.mcp.tools import Definitions
+from forestall.pep.mcp.want import Forward, Tell
+from tests.controls.room import EFFECTS, PERMIT_ALL, SERVER, Room, definition, pin
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+VERIFIER = ROOT / "verify" / "forestall_verify.py"
+
+WRITES = '@id("writes") permit (principal, action == Action::"files/write", resource);'
+NO_KEYS = (
+    '@id("no-keys") forbid (principal, action == Action::"files/write", resource)'
+    ' when { context.args.path like "*.key" };'
+)
+APPROVED = "context has approval && context.approval.granted"
+ASK_FIRST = f'@id("ask") @approvers("owner") permit (principal, action, resource) when {{ {APPROVED} }};'
+
+MakeRoom = Callable[..., Room]
+
+
+@pytest.fixture
+def make_room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeRoom]:
+    rooms: list[Room] = []
+
+    def make(*policies: str, **more: Any) -> Room:
+        rooms.append(Room(tmp_path_factory.mktemp("room") / "home", *policies, **more))
+        rooms[-1].open()
+        return rooms[-1]
+
+    yield make
+    for room in rooms:
+        room.close()
+
+
+def refused(room: Room, asked: Action, **how: Any) -> Reason:
+    """Ask for a call that must not happen: the reason, with nothing changed and nothing permitted."""
+    files, performed = dict(room.files), len(room.performed)
+    outcome = room.ask(asked, **how)
+    assert isinstance(outcome, Deny | Hold), outcome
+    assert (room.files, len(room.performed)) == (files, performed)
+    assert asked.id not in {entry["id"] for entry in room.entries(Stream.PERMITS)}
+    return outcome.reason
+
+
+def done(room: Room, asked: Action) -> Done:
+    outcome = room.ask(asked)
+    assert isinstance(outcome, Done), outcome
+    return outcome
+
+
+def verify(ledger: Path, room: Room, *more: str) -> int:
+    """The stand-alone verifier, in a process that cannot see our code."""
+    words = [sys.executable, "-I", str(VERIFIER), str(ledger), "--key", str(room.home.keys / "log.pub"), *more]
+    return subprocess.run(words, capture_output=True, timeout=60, check=False).returncode
+
+
+# -- 1
+
+
+def test_no_effect_without_a_permit(make_room: MakeRoom) -> None:
+    room = make_room(WRITES, NO_KEYS)
+    write = room.action("write", path="a.md", text="x")
+    assert refused(room, room.action("write", path="log.key", text="x")) is Reason.FORBIDDEN
+    assert refused(room, room.action("delete", path="notes.md")) is Reason.NO_POLICY
+    assert refused(room, room.action("format", path="notes.md")) is Reason.UNKNOWN_TOOL
+    assert refused(room, room.action("write", path="a.md", mode="0777")) is Reason.INVALID_ARGUMENTS
+    assert refused(room, room.action("write", task="task-2", path="a.md")) is Reason.NO_GRANT
+    assert refused(room, replace(write, pin=pin("read"))) is Reason.TOOL_CHANGED
+    assert refused(room, replace(write, proof="somebody")) is Reason.INVALID_PROOF
+    assert room.performed == []
+
+    outcome = done(room, write)
+    assert room.files["a.md"] == "x"
+    (performed,) = room.performed
+    assert performed.action is write
+    permit = outcome.permit
+    assert (permit.id, permit.tool, permit.pin, permit.digest) == (write.id, write.tool, write.pin, write.digest)
+    (entry,) = [entry for entry in room.entries(Stream.PERMITS) if entry["kind"] == Kind.PERMITTED]
+    assert (entry["id"], entry["arguments"]) == (write.id, commitment(write))
+
+
+ASKED = {"path": "a.md", "text": "x"}
+PERMIT = {
+    "id": "p1",
+    "tool": "files/write",
+    "pin": pin("write"),
+    "digest": digest(ASKED),
+    "expires_at": 1_000,
+}
+
+
+def at_the_gateway(permit: dict[str, Any], burnt: set[str], now: int = 0) -> list[bytes]:
+    """What reaches the server when the decision point answers a call of `files/write` with this permit."""
+    definitions = Definitions(SERVER)
+    definitions.learn([definition("write")])
+    line = json.dumps({"method": "tools/call", "params": {"name": "write", "arguments": ASKED}}).encode()
+    call = Call(1, SERVER, "write", ASKED, line, {}, modern=False)
+    burn = lambda name, _expiry: name not in burnt and not burnt.add(name)  # type: ignore[func-returns-value]  # noqa: E731 - a set's add gives None
+    talk = govern(call, definitions, burn, lambda: now)
+    reached: list[bytes] = []
+    answer: Any = None
+    try:
+        while True:
+            want = talk.send(answer)
+            answer = {"type": "permit", "permit": permit} if isinstance(want, Tell) else None
+            if isinstance(want, Forward):
+                reached.append(want.line)
+                talk.close()
+    except StopIteration:
+        return reached
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"digest": digest({**ASKED, "text": "y"})},
+        {"digest": None},
+        {"tool": "files/delete"},
+        {"pin": pin("delete")},
+        {"pin": ""},
+        {"expires_at": 0},
+        {"expires_at": "1000"},
+        {"id": 1},
+    ],
+)
+def test_a_permit_for_something_else_starts_nothing(other: dict[str, Any]) -> None:
+    assert len(at_the_gateway(PERMIT, set())) == 1
+    assert at_the_gateway({**PERMIT, **other}, set()) == []
+
+
+# -- 2
+
+
+def test_no_permit_without_a_record(make_room: MakeRoom, tmp_path: Path) -> None:
+    room = make_room(PERMIT_ALL)
+    verified: list[tuple[int, set[str]]] = []
+    real = room.handlers()[Perform]
+
+    def perform(ask: Perform) -> Result:
+        """What is on disk now is under a signed checkpoint, and holds the permit."""
+        copy = tmp_path / ask.permit.id
+        shutil.copytree(room.home.ledger, copy)
+        kinds = {entry["id"]: entry["kind"] for entry in room.entries(Stream.PERMITS)}
+        verified.append((verify(copy, room), {id_ for id_, kind in kinds.items() if kind == Kind.PERMITTED}))
+        result: Result = real(ask)
+        return result
+
+    writes = [room.action(tool, path="a.md", text="x") for tool in ("write", "send", "read")]
+    for asked in writes:
+        assert isinstance(room.ask(asked, room.handlers(Perform=perform)), Done)
+    assert [status for status, _ in verified] == [0, 0, 0]
+    assert all(asked.id in ids for asked, (_, ids) in zip(writes, verified, strict=True))
+
+    room.ask(room.action("write", path="a.md", mode="0777"))
+    assert [entry["kind"] for entry in room.entries(Stream.DENIALS)] == [Kind.DENIED]
+    assert Kind.DENIED not in {entry["kind"] for entry in room.entries(Stream.PERMITS)}
+
+
+def test_an_output_is_released_only_when_its_outcome_is_recorded(make_room: MakeRoom) -> None:
+    room = make_room(PERMIT_ALL)
+    real = room.handlers()[Perform]
+
+    def perform(ask: Perform) -> Result:
+        room.parts.ledger.close()  # from here on nothing can be written
+        result: Result = real(ask)
+        return result
+
+    outcome = room.ask(room.action("read", path="notes.md"), room.handlers(Perform=perform))
+    assert isinstance(outcome, Undone)
+    assert outcome.fate is Fate.AMBIGUOUS
+    assert "a secret plan" not in repr(outcome)
+
+
+def test_what_cannot_be_recorded_is_not_permitted(make_room: MakeRoom) -> None:
+    room = make_room(PERMIT_ALL)
+    room.parts.ledger.close()
+    for tool in EFFECTS:
+        outcome = room.ask(room.action(tool, path="notes.md"))
+        assert isinstance(outcome, Deny)
+        assert outcome.reason is Reason.UNAVAILABLE
+    assert room.performed == []
+
+
+# -- 3
+
+
+def test_a_permit_acts_at_most_once(make_room: MakeRoom) -> None:
+    burnt: set[str] = set()
+    assert len(at_the_gateway(PERMIT, burnt)) == 1
+    assert at_the_gateway(PERMIT, burnt) == []
+    assert at_the_gateway(PERMIT, set(), now=PERMIT["expires_at"]) == []
+
+    room = make_room(PERMIT_ALL)
+    asked = room.action("write", path="a.md", text="x")
+    assert done(room, asked).permit.expires_at == asked.at + PERMIT_LIFETIME_MS <= asked.at + 10_000
+    assert len(room.performed) == 1
+
+    room.close_task()
+    assert refused(room, room.action("write", path="a.md", text="y")) in (Reason.NO_GRANT, Reason.TASK_ENDED)
+
+
+# -- 4
+
+
+def test_authority_only_shrinks_down_a_chain(make_room: MakeRoom) -> None:
+    """So far a chain has one link: from the mandate to the task."""
+    scope = Room.mandate('["files/write", "files/send", "files/look"]', '["read", "write"]')
+    room = make_room(PERMIT_ALL, mandate=scope, budget="[budget]\nwrite = 2\n")
+    assert refused(room, room.action("delete", path="notes.md")) is Reason.OUT_OF_SCOPE
+    assert refused(room, room.action("send", path="notes.md")) is Reason.OUT_OF_SCOPE
+    assert refused(room, room.action("read", path="notes.md")) is Reason.OUT_OF_SCOPE
+    for _ in range(2):
+        done(room, room.action("write", path="a.md", text="x"))
+    assert refused(room, room.action("write", path="a.md", text="x")) is Reason.BUDGET
+    done(room, room.action("look", path="notes.md"))
+
+    grant = room.parts.state.find_grant("task-1")
+    assert grant is not None
+    late = replace(room.action("look", path="notes.md"), at=grant.expires_at)
+    assert refused(room, late) is Reason.TASK_ENDED
+
+
+# -- 6
+
+
+def test_default_deny_fail_closed(make_room: MakeRoom) -> None:
+    silent = make_room()
+    for tool in EFFECTS:
+        assert refused(silent, silent.action(tool, path="notes.md")) is Reason.NO_POLICY
+
+    room = make_room(PERMIT_ALL)
+    for ask in ("Verify", "FindTool", "FindGrant", "Gather", "Evaluate", "Reserve", "Record"):
+        for failure in (ValueError("a bug"), TimeoutError(), MemoryError(), RecursionError()):
+
+            def fail(_: Any, failure: Exception = failure) -> None:
+                raise failure
+
+            asked = room.action("write", path="a.md", text=f"{ask} {failure!r}")
+            assert refused(room, asked, handlers=room.handlers(**{ask: fail})) in (Reason.UNAVAILABLE, Reason.DEADLINE)
+    past = time.monotonic() - 1
+    assert refused(room, room.action("write", path="a.md"), deadline=past) is Reason.DEADLINE
+    without = {kind: handler for kind, handler in room.handlers().items() if kind.__name__ != "Evaluate"}
+    assert refused(room, room.action("write", path="a.md"), handlers=without) is Reason.UNAVAILABLE
+    assert room.performed == []
+    assert set(room.files) == {"notes.md"}
+
+
+# -- 7
+
+
+def test_people_approve_exactly_what_runs(make_room: MakeRoom) -> None:
+    """So far nobody can approve, so what needs an approval does not run."""
+    room = make_room(ASK_FIRST, NO_KEYS)
+    assert refused(room, room.action("write", path="a.md", text="x")) is Reason.NEEDS_APPROVAL
+    (entry,) = room.entries(Stream.DENIALS)
+    assert entry["kind"] == Kind.HELD
+    assert entry["approvals"][0]["approvers"] == ["owner"]
+    assert refused(room, room.action("write", path="log.key", text="x")) is Reason.FORBIDDEN
+    for words in ({"approval": "granted"}, {"approval": {"granted": True}}, {"granted": True}):
+        assert refused(room, room.action("write", path="a.md", **words)) is Reason.INVALID_ARGUMENTS
+    assert refused(room, room.action("write", path="a.md", text="approved by owner")) is Reason.NEEDS_APPROVAL
+
+
+# -- 10
+
+
+def test_anyone_can_check_the_evidence(make_room: MakeRoom, tmp_path: Path) -> None:
+    room = make_room(WRITES)
+    for number in range(3):
+        done(room, room.action("write", path=f"{number}.md", text="x"))
+        refused(room, room.action("delete", path=f"{number}.md"))
+    remembered = tmp_path / "remembered"
+    room.parts.ledger.flush()
+    early = shutil.copytree(room.home.ledger, tmp_path / "early")
+    done(room, room.action("write", path="last.md", text="x"))
+    room.close()
+    assert verify(room.home.ledger, room, "--write-remembered", str(remembered)) == 0
+
+    for stream in ("permits", "denials"):
+        good = (room.home.ledger / f"{stream}.log").read_bytes()
+        for number, at in enumerate(range(40, len(good), max(1, len(good) // 12))):
+            forged = shutil.copytree(room.home.ledger, tmp_path / f"{stream}-{number}")
+            (forged / f"{stream}.log").write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+            assert verify(forged, room) != 0, (stream, at)
+        cut = shutil.copytree(room.home.ledger, tmp_path / f"{stream}-cut")
+        (cut / f"{stream}.log").write_bytes(good[:-20])
+        assert verify(cut, room) != 0
+
+    assert verify(early, room) == 0  # an older signed state looks good by itself
+    assert verify(early, room, "--remembered", str(remembered)) != 0
+
+
+def test_the_verifier_shares_no_code_with_us() -> None:
+    tree = ast.parse(VERIFIER.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    foreign = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
+    assert foreign == {"cryptography"}

@@ -1,0 +1,228 @@
+"""The worlds that a flow is played against, a reference decider to compare with, and the rules it must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from typing import Any
+
+from forestall.core.ask import CannotDo, FindGrant, Issue, NotStarted, Perform, Record, Release, Reserve, Revoke, Tell
+from forestall.core.effects import Effect
+from forestall.core.entry import Kind, Stream
+from forestall.core.model import Action, Approval, Decision, Deny, Done, Fate, Hold, Result, Ruling, Undone
+from forestall.core.reason import Reason
+from forestall.run import run
+from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, Fault, World, action, facts
+
+ACTION = action()
+CREDENTIALED = replace(PERMITTED, credential="database")
+HELD = Ruling(Decision.HOLD, "b", "s", Reason.NEEDS_APPROVAL, ("ask",), (Approval(("owner",)),))
+FORBIDDEN = Ruling(Decision.DENY, "b", "s", Reason.FORBIDDEN, ("no",))
+EMPTY_PERMIT = Ruling(Decision.PERMIT, "b", "s")
+EMPTY_HOLD = Ruling(Decision.HOLD, "b", "s", Reason.NEEDS_APPROVAL, ("ask",))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One world, as changes to the one in which everything is permitted."""
+
+    name: str
+    changes: dict[str, Any]
+    refusal: Reason | None = None
+    """Why the reference says no; None where it says yes."""
+
+    def world(self, faults: dict[int, Fault] | None = None) -> World:
+        return World(**self.changes, faults=faults or {})
+
+
+SCENARIOS = [
+    Scenario("permit", {}),
+    Scenario("permit with a credential", {"ruling": CREDENTIALED}),
+    Scenario("the tool fails", {"result": Result("no", failed=True)}),
+    Scenario("the door does not start it", {"result": NotStarted(Reason.CANCELLED), "ruling": CREDENTIALED}),
+    Scenario("the door is lost", {"result": CannotDo(), "ruling": CREDENTIALED}),
+    Scenario("forbidden", {"ruling": FORBIDDEN}, Reason.FORBIDDEN),
+    Scenario("held", {"ruling": HELD}, Reason.NEEDS_APPROVAL),
+    Scenario("a permit that no policy gave", {"ruling": EMPTY_PERMIT}, Reason.NO_POLICY),
+    Scenario("a hold for nobody", {"ruling": EMPTY_HOLD}, Reason.NEEDS_APPROVAL),
+    Scenario("no proof", {"subject": CannotDo(Reason.INVALID_PROOF)}, Reason.INVALID_PROOF),
+    Scenario("nobody was verified", {"subject": None}, Reason.INVALID_PROOF),
+    Scenario("unknown tool", {"tool": None}, Reason.UNKNOWN_TOOL),
+    Scenario("quarantined tool", {"tool": CannotDo(Reason.TOOL_CHANGED)}, Reason.TOOL_CHANGED),
+    Scenario("another pin", {"tool": replace(TOOL, pin="sha256:ff")}, Reason.TOOL_CHANGED),
+    Scenario("another tool", {"tool": replace(TOOL, name="read")}, Reason.TOOL_CHANGED),
+    Scenario("no grant", {"grant": None}, Reason.NO_GRANT),
+    Scenario("another holder", {"grant": replace(GRANT, holder="local/0/thief")}, Reason.NOT_HOLDER),
+    Scenario("expired", {"grant": replace(GRANT, expires_at=NOW)}, Reason.TASK_ENDED),
+    Scenario("out of scope", {"grant": replace(GRANT, tools=("git/*",))}, Reason.OUT_OF_SCOPE),
+    Scenario("effect out of scope", {"grant": replace(GRANT, effects=frozenset({Effect.READ}))}, Reason.OUT_OF_SCOPE),
+    Scenario(
+        "derived effect out of scope",
+        {
+            "grant": replace(GRANT, effects=frozenset({Effect.WRITE})),
+            "facts": replace(facts(), effects=frozenset({Effect.DESTRUCTIVE})),
+        },
+        Reason.OUT_OF_SCOPE,
+    ),
+    Scenario("too deep", {"grant": replace(GRANT, depth=9)}, Reason.DEPTH),
+    Scenario("no budget", {"budget": 0}, Reason.BUDGET),
+]
+
+
+def reference(world: World, asked: Action) -> Reason | None:
+    """The whole decision in twenty lines, written from the design and not from the flow: why not, or None."""
+    if isinstance(world.subject, CannotDo):
+        return world.subject.reason
+    if world.subject is None:
+        return Reason.INVALID_PROOF
+    tool, grant = world.tool, world.grant
+    if tool is None or isinstance(tool, CannotDo):
+        return tool.reason if tool else Reason.UNKNOWN_TOOL
+    if (tool.id, tool.pin) != (asked.tool, asked.pin):
+        return Reason.TOOL_CHANGED
+    known = world.facts or facts(tool)
+    for wrong, reason in (
+        (grant is None, Reason.NO_GRANT),
+        (grant and grant.holder != AGENT.id, Reason.NOT_HOLDER),
+        (grant and asked.at >= grant.expires_at, Reason.TASK_ENDED),
+        (grant and grant.depth > 8, Reason.DEPTH),
+        (grant and grant.tools != ("*",), Reason.OUT_OF_SCOPE),
+        (grant and not known.effects | tool.effects <= grant.effects, Reason.OUT_OF_SCOPE),
+        (world.ruling.decision is not Decision.PERMIT, world.ruling.reason),
+        (not world.ruling.policies, Reason.NO_POLICY),
+        (world.budget < 1, Reason.BUDGET),
+    ):
+        if wrong:
+            return reason
+    return None
+
+
+Govern = Callable[[Action], Any]
+
+
+def play(govern: Govern, scenario: Scenario, faults: dict[int, Fault]) -> tuple[World, Any]:
+    world = scenario.world(faults)
+    return world, run(govern(ACTION), world.handlers())
+
+
+def faults(steps: int, most: int = 3) -> Iterator[dict[int, Fault]]:
+    """No fault, then each alone, each pair, each triple, with the step not done or its answer lost."""
+    for count in range(most + 1):
+        for places in combinations(range(steps), count):
+            for modes in product(Fault, repeat=count):
+                yield dict(zip(places, modes, strict=True))
+
+
+def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
+    """Which rules of core/flow.py (and which promise of design.md) this play broke."""
+    expected = reference(scenario.world(), ACTION)
+    checks = {
+        "1 effect without a recorded permit (promises 1, 2)": _acts_before_its_permit(world),
+        "2 performed something else (promise 1)": _performs_something_else(world),
+        "3 performed twice (promise 3)": _count(world.asked, Perform) > 1,
+        "4 performed against the reference (promise 6)": expected is not None and _count(world.asked, Perform) > 0,
+        "4 issued against the reference (promise 6)": expected is not None and _count(world.asked, Issue) > 0,
+        "4 wrong reason": not world.faults and expected is not None and getattr(outcome, "reason", None) != expected,
+        "4 not performed though permitted": not world.faults and expected is None and not _count(world.asked, Perform),
+        "4 not an outcome": not isinstance(outcome, Deny | Hold | Done | Undone),
+        "5 released without a record (promise 2)": isinstance(outcome, Done) and not _recorded(world, Kind.SETTLED),
+        "5 released what was not performed": isinstance(outcome, Done) and outcome.result is not world.result,
+        "6 credential left alive (promise 5)": bool(world.credentials) and not _faulty(world, Revoke),
+        "7 a hold acted (promise 7)": isinstance(outcome, Hold) and _count(world.asked, Perform, Issue) > 0,
+        "7 a hold is not a hold (promise 7)": not world.faults and isinstance(outcome, Hold) != _holds(world, expected),
+        "7 held though it performs": isinstance(outcome, Deny) and _count(world.done, Perform) > 0,
+        "8 streams mixed": any(_misfiled(entry) for entry in world.entries),
+        "8 permit not settled": _unsettled(world),
+        "8 refusal not recorded": isinstance(outcome, Deny | Hold) and not _refusal_tried(world),
+        "8 wrong fate": _wrong_fate(world, outcome),
+        "9 budget kept": isinstance(outcome, Deny) and _kept(scenario, world),
+        "9 budget not reserved (promise 4)": _count(world.asked, Perform) > 0 and _count(world.done, Reserve) != 1,
+        "2 permit not durable (promise 2)": any(e.kind == Kind.PERMITTED and not e.durable for e in world.entries),
+        "2 permit does not expire (promise 3)": any(_immortal(ask.permit) for ask in _all(world.asked, Perform)),
+        "1 authority not looked up (promise 4)": _count(world.asked, Perform) > 0 and not _count(world.done, FindGrant),
+    }
+    return [rule for rule, broken in checks.items() if broken]
+
+
+def _all(asks: list[Any], *kinds: type) -> list[Any]:
+    return [ask for ask in asks if isinstance(ask, kinds)]
+
+
+def _count(asks: list[Any], *kinds: type) -> int:
+    return len(_all(asks, *kinds))
+
+
+def _recorded(world: World, kind: Kind) -> bool:
+    return any(entry.kind == kind for entry in world.entries)
+
+
+def _acts_before_its_permit(world: World) -> bool:
+    """Before each Issue and Perform there must be a Record of the permit that was answered, not only asked."""
+    answered = False
+    for number, ask in enumerate(world.asked):
+        if isinstance(ask, Record) and ask.entry.kind == Kind.PERMITTED:
+            answered = number not in world.faults
+        if isinstance(ask, Issue | Perform) and not answered:
+            return True
+    return False
+
+
+def _performs_something_else(world: World) -> bool:
+    for ask in _all(world.asked, Perform):
+        permit = ask.permit
+        exact = (permit.tool, permit.pin, permit.digest) == (ACTION.tool, ACTION.pin, ACTION.digest)
+        if ask.action is not ACTION or permit.id != ACTION.id or permit.task != ACTION.task or not exact:
+            return True
+    return False
+
+
+def _immortal(permit: Any) -> bool:
+    return not NOW < permit.expires_at <= NOW + 60_000
+
+
+def _holds(world: World, expected: Reason | None) -> bool:
+    ruled = world.ruling.decision is Decision.HOLD and world.ruling.approvals != ()
+    return ruled and expected is world.ruling.reason
+
+
+def _faulty(world: World, *kinds: type) -> bool:
+    """Did a step of these kinds go wrong?"""
+    return any(isinstance(world.asked[n], kinds) for n in world.faults if n < len(world.asked))
+
+
+def _misfiled(entry: Any) -> bool:
+    refusal = entry.kind in (Kind.DENIED, Kind.HELD)
+    return (entry.stream == Stream.DENIALS) != refusal
+
+
+def _unsettled(world: World) -> bool:
+    """A permit whose settlement was not even tried. (Where Tell or Record failed, it is left to the sweep.)"""
+    permitted = [
+        n
+        for n, ask in enumerate(world.asked)
+        if isinstance(ask, Record) and ask.entry.kind == Kind.PERMITTED and n not in world.faults
+    ]
+    tried = [ask for ask in _all(world.asked, Record) if ask.entry.kind == Kind.SETTLED]
+    return bool(permitted) and not tried and not _faulty(world, Tell)
+
+
+def _refusal_tried(world: World) -> bool:
+    return any(isinstance(ask, Record) and ask.entry.kind in (Kind.DENIED, Kind.HELD) for ask in world.asked)
+
+
+def _wrong_fate(world: World, outcome: Any) -> bool:
+    """Nothing is called `not started` that may have started, nor `done` that was not."""
+    fates = [entry.body["fate"] for entry in world.entries if entry.kind == Kind.SETTLED]
+    started = _count(world.asked, Perform) > 0 and not isinstance(world.result, NotStarted)
+    lied = started and (Fate.NOT_STARTED in fates or getattr(outcome, "fate", None) is Fate.NOT_STARTED)
+    result = world.result if isinstance(world.result, Result) else None
+    good = Fate.DONE in fates and (result is None or result.failed or not _count(world.done, Perform))
+    bad = Fate.FAILED in fates and (result is None or not result.failed)
+    idle = not world.faults and not started and any(f != Fate.NOT_STARTED for f in fates)
+    return lied or good or bad or idle
+
+
+def _kept(scenario: Scenario, world: World) -> bool:
+    """After a denial the budget must be whole, unless the answer to Reserve or the Release itself was lost."""
+    return not _faulty(world, Reserve, Release) and world.budget != scenario.world().budget

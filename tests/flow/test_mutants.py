@@ -1,0 +1,109 @@
+# ruff: noqa: E501 - one mutant a line reads as the table that it is
+"""Break core/flow.py by hand, one rule at a time, and see each break caught: the tests of the flow can fail."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from forestall.core import flow
+from tests.flow.scenarios import SCENARIOS, broken_rules, faults, play
+
+SOURCE = inspect.getsource(flow)
+PERFORM = "outcome = Done(permit, (yield Perform(permit, action, lease)))"
+RECORD = "yield Record(permitted(permit, action, known.subject, known.facts, durable=known.tool.durable))"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    rule: str
+    """The beginning of the rule that must be seen broken; `raises` where the flow itself falls over."""
+    was: str
+    becomes: str
+
+
+MUTANTS = [
+    # promises 1 and 2: no effect without a permit, no permit without a record
+    Mutant("permit is not recorded", "1", RECORD, "yield Tell()"),
+    Mutant("a failed record is ignored", "1", "        raise\n", "        return\n"),
+    Mutant("permit recorded after the fact", "1", "            yield from reserve_and_record(", "            0 and (yield from ()) or ("),
+    Mutant("nobody is let pass for somebody", "raises", "    if subject is None:\n        return Deny(action.id, Reason.INVALID_PROOF)\n", ""),
+    Mutant("permit is not durable", "2 permit not durable", "durable=known.tool.durable", "durable=False"),
+    Mutant("permit for other arguments", "2", "digest=action.digest", "digest=action.pin"),
+    Mutant("permit for another tool", "2", "tool=action.tool,", "tool=tool.name,"),
+    Mutant("released before it is settled", "5", "return Undone(outcome.permit, fate, error.reason", "return outcome or Undone(outcome.permit, fate, error.reason"),
+    # promise 3: at most once, and soon
+    Mutant("performed twice", "3", PERFORM, f"(yield Perform(permit, action, lease)); {PERFORM}"),
+    Mutant("retried when it is lost", "3", "        assert isinstance(outcome, Undone)\n", "        (yield Perform(permit, action, None))\n        assert isinstance(outcome, Undone)\n"),
+    Mutant("a permit for ever", "2 permit does not expire", "action.at + PERMIT_LIFETIME_MS", "action.at + 10**12"),
+    # promise 4: authority
+    Mutant("grant is not checked", "4", "if against is not None:", "if against is Reason.NO_GRANT:"),
+    Mutant("budget is not asked for", "9", "if not (yield Reserve(known.grant, permit.effects)):", "if False:"),
+    Mutant("budget's answer is ignored", "4", "if not (yield Reserve(known.grant, permit.effects)):", "if (yield Reserve(known.grant, permit.effects)) is None:"),
+    Mutant("budget is kept", "9", "        yield from best_effort(Release(known.grant, permit.effects))\n", ""),
+    # promise 5: credentials
+    Mutant("credential is never revoked", "6", "        yield from best_effort(Revoke(permit.id, permit.credential))\n", "        pass\n"),
+    Mutant("credential revoked on success only", "6", "    if permit.credential is not None:\n        yield from best_effort", "    if permit.credential is not None and isinstance(outcome, Done):\n        yield from best_effort"),
+    # promise 6: default deny, fail closed
+    Mutant("unknown tool is let through", "raises", "    if tool is None:\n        return Deny(action.id, Reason.UNKNOWN_TOOL)\n", ""),
+    Mutant("pin is not checked", "4", " or tool.pin != action.pin", ""),
+    Mutant("name is not checked", "4", "tool.id != action.tool or ", ""),
+    Mutant("a denial is a permit", "4", "ruling.decision is Decision.PERMIT and", "ruling.decision is not Decision.HOLD and"),
+    Mutant("a permit that no policy gave", "4", "is Decision.PERMIT and ruling.policies", "is Decision.PERMIT"),
+    Mutant("an error is a permit", "raises", "decision = Deny(action.id, error.reason, detail=error.detail)", "decision = Permit(action.id, '', '', '', '', frozenset(), None, (), '', 0)"),
+    Mutant("an error is swallowed in the record of a denial", "raises", "    except CannotDo:\n        return\n", "    except ZeroDivisionError:\n        return\n"),
+    # promise 7: a hold waits
+    Mutant("a hold is a permit", "4", "ruling.decision is Decision.PERMIT and", "ruling.decision in (Decision.PERMIT, Decision.HOLD) and"),
+    Mutant("a hold is a denial", "7 a hold is not", "    if ruling.decision is Decision.HOLD and ruling.approvals:", "    if ruling.decision is Decision.DENY and ruling.approvals:"),
+    # promise 10: evidence
+    Mutant("denial is not recorded", "8", "yield from best_effort(Record(denied(decision, action, known.subject, known.facts)))", "yield from ()"),
+    Mutant("hold is not recorded", "8", "yield from best_effort(Record(held(decision, action, known.subject, known.facts)))", "yield from ()"),
+    Mutant("permit is not settled", "5", "        yield Record(_settlement(outcome, at))\n", "        pass\n"),
+    Mutant("a lost call is called not started", "8 wrong fate", "outcome = Undone(permit, Fate.AMBIGUOUS, Reason.UNAVAILABLE)\n", "pass\n"),
+    Mutant("a failed call is called done", "8 wrong fate", "Fate.FAILED if result.failed else Fate.DONE", "Fate.DONE"),
+    Mutant("another output is released", "5 released what", PERFORM, "outcome = Done(permit, Result((yield Perform(permit, action, lease)).value))"),
+]  # fmt: skip
+
+
+def mutated(mutant: Mutant) -> ModuleType:
+    assert SOURCE.count(mutant.was) == 1, f"the mutant must change exactly one place: {mutant.was!r}"
+    module = ModuleType("mutant")
+    module.__file__ = flow.__file__
+    source = SOURCE.replace(mutant.was, mutant.becomes)
+    import sys
+
+    sys.modules["mutant"] = module  # dataclasses look their module up
+    try:
+        exec(compile(source, "mutant", "exec"), module.__dict__)
+    finally:
+        del sys.modules["mutant"]
+    return module
+
+
+def caught(govern: Any) -> set[str]:
+    """Every rule seen broken, under no fault and each single one."""
+    rules: set[str] = set()
+    for scenario in SCENARIOS:
+        for fault in faults(12, most=1):
+            try:
+                world, outcome = play(govern, scenario, fault)
+            except Exception:
+                rules.add("raises")
+                continue
+            rules.update(broken_rules(scenario, world, outcome))
+    return rules
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_broken_flow_is_caught(mutant: Mutant) -> None:
+    rules = caught(mutated(mutant).govern)
+    assert any(rule.startswith(mutant.rule) for rule in rules), rules
+
+
+def test_the_flow_itself_breaks_no_rule() -> None:
+    assert caught(flow.govern) == set()

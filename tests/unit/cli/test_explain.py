@@ -1,0 +1,215 @@
+"""`forestall explain` on ledgers that were really written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from forestall import catalogue
+from forestall.adapter.ledger import keys
+from forestall.adapter.ledger.log import FileLedger
+from forestall.cli import main
+from forestall.core import entry
+from forestall.core.canonical import canonical, digest
+from forestall.core.effects import Effect
+from forestall.core.label import CLEAN, WORST
+from forestall.core.model import (
+    Action,
+    Approval,
+    Assurance,
+    Deny,
+    Facts,
+    Fate,
+    Grant,
+    Hold,
+    Permit,
+    RealPath,
+    Subject,
+    Tool,
+)
+from forestall.core.reason import Reason
+from forestall.home import Home
+from forestall.policy import bundle
+from forestall.policy.cedar import CedarEngine
+from tests.unit.policy.home import furnish
+
+SUBJECT = Subject("uid:1000", Assurance.LOCAL, "a client")
+GRANT = Grant("task-1", "uid:1000", "write the report", "default", ("*",), frozenset(Effect), 9_999)
+ARGUMENTS = {"path": "/etc/passwd", "content": "hunter2"}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return furnish(tmp_path)
+
+
+def tool(home: Home) -> Tool:
+    found = catalogue.load(home.catalogue).find("fs/write_file")
+    assert found is not None
+    return found
+
+
+def action(home: Home, name: str) -> Action:
+    of = tool(home)
+    return Action(
+        name,
+        "task-1",
+        of.id,
+        of.pin,
+        ARGUMENTS,
+        canonical(ARGUMENTS),
+        digest(ARGUMENTS),
+        salt=b"0123456789abcdef",
+        at=1_700_000_000_000,
+        proof=None,
+    )
+
+
+def facts(home: Home) -> Facts:
+    paths = {"path": (RealPath("/etc/passwd"),)}
+    return Facts(WORST, tool(home).effects, tool(home).confidence, reaches_own_files=False, paths=paths)
+
+
+def policy_digest(home: Home) -> str:
+    return CedarEngine.build(bundle.read(home.policy), list(catalogue.load(home.catalogue).all())).digest
+
+
+@pytest.fixture
+def written(home: Home) -> Home:
+    """A ledger with a denial, a hold, a permit with its outcome, and a refusal before any fact was known."""
+    now = policy_digest(home)
+    ledger = FileLedger.open(home.ledger, keys=keys.create(home.keys))
+    try:
+        permit = Permit(
+            "permitted-1", "task-1", "fs/write_file", tool(home).pin, digest(ARGUMENTS), frozenset({Effect.WRITE}),
+            CLEAN, ("reports",), now, 9_999,
+        )  # fmt: skip
+        hold = Hold("held-1", Reason.NEEDS_APPROVAL, (Approval(("ann",)),), ("ask",), now)
+        denial = Deny("denied-1", Reason.FORBIDDEN, ("forestall:own-files",), now, "because")
+        early = Deny("early-1", Reason.UNKNOWN_TOOL)
+        for one in (
+            entry.opened(GRANT, SUBJECT, 1),
+            entry.permitted(permit, action(home, "permitted-1"), SUBJECT, facts(home), durable=True),
+            entry.settled(permit, Fate.DONE, 2),
+            entry.held(hold, action(home, "held-1"), SUBJECT, facts(home)),
+            entry.denied(denial, action(home, "denied-1"), SUBJECT, facts(home)),
+            entry.denied(early, action(home, "early-1"), None, None),
+        ):
+            ledger.append(one)
+    finally:
+        ledger.close()
+    return home
+
+
+def explain(home: Home, capsys: pytest.CaptureFixture[str], name: str, *more: str) -> tuple[int, str, str]:
+    code = main(["explain", "--home", str(home.root), name, *more])
+    return code, *capsys.readouterr()
+
+
+def test_who_what_and_every_fact(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = explain(written, capsys, "held-1")
+    assert code == 0
+    for words in (
+        "held-1 was held (needs_approval), 2023-11-14T22:13:20.000Z",
+        "uid:1000 (assurance local, calls itself 'a client')",
+        "task-1: 'write the report' under the mandate `default`",
+        f"fs/write_file, pinned {tool(written).pin}",
+        'arguments  {"content": "hunter2", "path": "/etc/passwd"}',
+        "effects    write (declared)",
+        "seen       untrusted, secret",
+        "own files  not reached",
+        "`forestall prove held-1` exports it",
+    ):
+        assert words in out
+
+
+def test_every_policy_that_mattered_and_what_would_have_changed_it(
+    written: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = explain(written, capsys, "held-1")
+    file = written.policy / "main.cedar"
+    assert f"{file}:4: permit `reports` does not apply: context.paths.path has inside" in out
+    assert f"{file}:8: permit `ask` does not apply: context has approval" in out
+    assert 'when { context.paths has path.inside && context.paths.path.inside like "reports/*" };' in out
+    assert "An approval by 1 of ann." in out
+    assert 'path       path leads to "/etc/passwd"' in out
+    assert "changed since" not in out
+
+
+def test_how_a_permit_ended_is_said(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = explain(written, capsys, "permitted-1")
+    assert "permitted-1 was permitted" in out
+    assert "settled    done" in out
+
+
+def test_a_change_of_policy_since_is_said(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    (written.policy / "more.cedar").write_text('forbid (principal, action in Action::"read", resource);')
+    _, out, _ = explain(written, capsys, "held-1")
+    assert "The policy or the catalogue has changed since" in out
+
+
+def test_a_policy_that_is_broken_now_is_said_and_the_rest_is_told(
+    written: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (written.policy / "more.cedar").write_text("permit;")
+    code, out, _ = explain(written, capsys, "denied-1")
+    assert code == 0
+    assert "more.cedar:1:7: This does not parse" in out
+    assert "denied-1 was denied (forbidden): because" in out
+
+
+def test_a_refusal_before_any_fact_was_known(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = explain(written, capsys, "early-1")
+    assert code == 0
+    assert "nobody who could be verified" in out
+    assert "refused before policy was asked" in out
+
+
+def test_without_the_payload_key_the_arguments_stay_sealed(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    (written.keys / "payload.key").unlink()
+    code, out, _ = explain(written, capsys, "held-1")
+    assert code == 0
+    assert "hunter2" not in out
+    assert "The arguments cannot be opened" in out
+
+
+def test_an_unknown_id_is_an_error_that_says_what_to_do(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = explain(written, capsys, "nothing-1")
+    assert (code, out) == (65, "")
+    assert "holds no decision `nothing-1`; `forestall log` lists them." in err
+    assert explain(written, capsys, "task-1")[0] == 65
+
+
+def test_a_home_without_a_ledger_is_an_error(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = explain(home, capsys, "x")
+    assert code != 0
+    assert err.startswith("forestall: ")
+
+
+def test_a_program_gets_the_same(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = explain(written, capsys, "held-1", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["arguments"] == ARGUMENTS
+    assert answer["decision"]["reason"] == "needs_approval"
+    assert answer["task"]["purpose"] == "write the report"
+    assert answer["proof"] == {"stream": "denials", "index": 0}
+    assert "An approval by 1 of ann." in answer["changes"]
+    (reports,) = [policy for policy in answer["policies"] if policy["id"] == "reports"]
+    assert (reports["line"], reports["applied"], reports["effect"]) == (4, False, "permit")
+
+
+def test_a_denial_that_was_only_counted_is_explained_by_the_one_that_it_repeats(
+    written: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = FileLedger.open(written.ledger, keys=keys.load(written.keys))
+    for name in ("first-1", "again-1"):
+        denial = Deny(name, Reason.FORBIDDEN, ("forestall:own-files",), policy_digest(written))
+        ledger.append(entry.denied(denial, action(written, name), SUBJECT, facts(written)))
+    ledger.close()
+    code, out, _ = explain(written, capsys, "again-1")
+    assert code == 0
+    assert out.startswith("first-1 was denied (forbidden)")
+    assert "repeated   1" in out

@@ -1,0 +1,110 @@
+"""Which objection speaks when several hold, and what a mandate becomes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from forestall.core.effects import Effect
+from forestall.core.grant import MAX_DEPTH, covers_tool, from_mandate, objection
+from forestall.core.model import Facts, Grant, Mandate
+from forestall.core.reason import Reason
+from forestall.testing.world import AGENT, GRANT, NOW, TOOL, facts
+
+WRONGS: list[tuple[Reason, dict[str, Any]]] = [
+    (Reason.NOT_HOLDER, {"holder": "local/0/thief"}),
+    (Reason.TASK_ENDED, {"expires_at": NOW}),
+    (Reason.DEPTH, {"depth": MAX_DEPTH + 1}),
+    (Reason.OUT_OF_SCOPE, {"tools": ("git/*",)}),
+]
+"""In the order in which they are looked for."""
+
+
+def against(grant: Grant | None, known: Facts | None = None) -> Reason | None:
+    return objection(grant, AGENT, TOOL, known or facts(), NOW)
+
+
+def test_a_grant_that_covers_the_action_meets_no_objection() -> None:
+    assert against(GRANT) is None
+
+
+def test_without_a_grant_there_is_nothing_to_act_under() -> None:
+    assert against(None) is Reason.NO_GRANT
+
+
+@pytest.mark.parametrize(("reason", "wrong"), WRONGS)
+def test_each_wrong_alone_is_named(reason: Reason, wrong: dict[str, Any]) -> None:
+    assert against(replace(GRANT, **wrong)) is reason
+
+
+@pytest.mark.parametrize("first", range(len(WRONGS)))
+def test_of_several_wrongs_the_first_is_named(first: int) -> None:
+    everything = {name: value for _, wrong in WRONGS[first:] for name, value in wrong.items()}
+    assert against(replace(GRANT, **everything)) is WRONGS[first][0]
+
+
+def test_a_grant_ends_at_its_last_millisecond() -> None:
+    assert against(replace(GRANT, expires_at=NOW + 1)) is None
+    assert against(replace(GRANT, expires_at=NOW)) is Reason.TASK_ENDED
+
+
+@pytest.mark.parametrize("where", ["grant", "facts"])
+def test_depth_counts_wherever_it_is_known(where: str) -> None:
+    for depth, expected in ((MAX_DEPTH, None), (MAX_DEPTH + 1, Reason.DEPTH)):
+        grant = replace(GRANT, depth=depth) if where == "grant" else GRANT
+        known = replace(facts(), depth=depth) if where == "facts" else facts()
+        assert against(grant, known) is expected
+
+
+def test_the_effects_of_the_tool_and_of_the_call_must_both_be_granted() -> None:
+    writes = replace(GRANT, effects=frozenset({Effect.WRITE}))
+    assert against(writes) is None
+    assert against(replace(writes, effects=frozenset({Effect.READ}))) is Reason.OUT_OF_SCOPE
+    assert against(writes, replace(facts(), effects=frozenset({Effect.EXTERNAL}))) is Reason.OUT_OF_SCOPE
+    assert against(replace(writes, effects=frozenset())) is Reason.OUT_OF_SCOPE
+
+
+def test_a_grant_for_no_tools_covers_none() -> None:
+    assert against(replace(GRANT, tools=())) is Reason.OUT_OF_SCOPE
+
+
+@pytest.mark.parametrize(
+    ("pattern", "tool", "covered"),
+    [
+        ("*", "files/read", True),
+        ("files/*", "files/read", True),
+        ("files/*", "files-2/read", False),
+        ("files/read", "files/read", True),
+        ("files/read", "files/read_all", False),
+        ("*/read", "files/read", True),
+        ("*/read", "files/read/x", False),
+        ("f*s/r*d", "files/read", True),
+        ("a*a", "a", False),  # the star's two sides may not share a character
+        ("*ab*ab*", "ab", False),
+        ("files/r?ad", "files/read", False),  # nothing but the star is special
+        ("files/[r]ead", "files/read", False),
+        ("files/.*", "files/read", False),
+        ("", "files/read", False),
+        ("FILES/*", "files/read", False),
+    ],
+)
+def test_the_star_is_the_only_special_character(pattern: str, tool: str, covered: bool) -> None:
+    assert covers_tool((pattern,), tool) is covered
+
+
+def test_a_mandate_becomes_a_grant_for_one_holder_and_no_longer_than_it_says() -> None:
+    mandate = Mandate("tidy", "tidy up", ("files/*",), frozenset({Effect.READ}), 60_000, {Effect.READ: 3})
+    grant = from_mandate(mandate, "task-9", AGENT, NOW)
+    assert grant == Grant(
+        task="task-9",
+        holder=AGENT.id,
+        purpose="tidy up",
+        mandate="tidy",
+        tools=("files/*",),
+        effects=frozenset({Effect.READ}),
+        expires_at=NOW + 60_000,
+        budget={Effect.READ: 3},
+        depth=0,
+    )

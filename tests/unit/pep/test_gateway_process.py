@@ -1,0 +1,354 @@
+"""The gateway as a process: real pipes, real signals, a real socket, a scripted decision point at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.mcpkit.decision_point import CANARY, DecisionPoint, Frame, deny, permit_all
+from tests.mcpkit.session import PLAIN, WITHIN_S, Session, decision, gateway
+
+BAD_ANSWERS = ["garbage", "duplicate", "too_long"]
+
+
+def processes_of(group: int) -> list[str]:
+    """The processes of a group, zombies aside."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] != "Z":
+                found.append(status.parent.name)
+    return found
+
+
+def child_of(process: int) -> int:
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return int(children[0])
+
+
+def test_a_call_goes_through_and_is_reported(gateway_home: Path, scripted: DecisionPoint) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        client.call(1, "echo", a=[1, 2.5, "ü"])
+        assert client.answer_to(1)["result"]["content"][0]["text"] == '{"a": [1, 2.5, "\\u00fc"]}'
+        assert client.end()[0] == 0
+    assert [f["fate"] for f in scripted.of_type("performed")] == ["done"]
+    assert scripted.of_type("client")[0]["client"] == {"name": "test-client", "version": "1.0"}
+
+
+def test_nothing_heavy_is_imported_and_the_process_stays_small(gateway_home: Path, scripted: DecisionPoint) -> None:
+    probe = (
+        "import sys, atexit, forestall.cli as c\n"
+        "def show():\n"
+        "    heavy = {'cedarpy', 'cryptography', 'tomlkit', 'sqlite3', 'mcp', 'pydantic', 'http', 'logging.config'}\n"
+        "    print('HEAVY', sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+        "atexit.register(show)\n"
+        "raise SystemExit(c.main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", probe, *gateway(gateway_home)[3:]]
+    with Session(command) as client:
+        client.initialize()
+        client.call(1, "echo")
+        client.answer_to(1)
+        peak = Path(f"/proc/{client.process.pid}/status").read_text().split("VmHWM:")[1].split()[0]
+        status, said = client.end()
+    assert (status, said) == (0, "HEAVY []\n")
+    assert int(peak) <= 30 * 1024, "KB; the issue allows 30 MB"
+
+
+# -- starting
+
+
+def test_without_a_decision_point_it_does_not_start(gateway_home: Path) -> None:
+    (gateway_home / "forestall.toml").write_text("[serve]\nsocket = 'nowhere/socket'\n[unknown]\n")
+    with Session(gateway(gateway_home)) as client:
+        status, said = client.end()
+    assert status == 78
+    assert "forestall.toml" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [(["/nonexistent/server"], 127), (["no-such-command-here"], 127), (["/etc/passwd"], 126)]
+)
+def test_a_server_that_does_not_start(
+    gateway_home: Path, scripted: DecisionPoint, command: list[str], status: int
+) -> None:
+    with Session(gateway(gateway_home, command)) as client:
+        ended, said = client.end()
+    assert ended == status
+    assert said.count("\n") == 1
+    assert command[0] in said
+
+
+def test_a_command_line_without_a_server(gateway_home: Path, scripted: DecisionPoint) -> None:
+    with Session(gateway(gateway_home, [])) as client:
+        status, said = client.end()
+    assert (status, "Name the server's command" in said) == (2, True)
+
+
+def test_an_option_after_the_name_is_not_taken_for_a_command(gateway_home: Path, scripted: DecisionPoint) -> None:
+    command = gateway(gateway_home, ["cat"])
+    name = command.index("--") - 1
+    with Session([*command[: name + 1], "--mandate", "review", *command[name + 1 :]]) as client:
+        status, said = client.end()
+    assert (status, "Put --mandate before" in said) == (2, True)
+
+
+@pytest.mark.parametrize("answer", [permit_all({"type": "performed"}), None])
+def test_a_refusal_at_the_door_is_said(gateway_home: Path, scripted: DecisionPoint, answer: Frame | None) -> None:
+    scripted.answer = lambda _: {"type": "refused", "sentence": "No such mandate."}
+    with Session(gateway(gateway_home, PLAIN, "--mandate", "none")) as client:
+        status, said = client.end()
+    assert (status, said) == (69, "forestall: The decision point refused: No such mandate.\n")
+    assert scripted.frames[0]["mandate"] == "none"
+
+
+@pytest.mark.parametrize("pin", ["", "sha256:" + "1" * 64])
+def test_a_canary_that_is_permitted_stops_it(
+    gateway_home: Path, scripted: DecisionPoint, tmp_path: Path, pin: str
+) -> None:
+    def permits_everything(frame: Frame) -> Frame | None:
+        answer = permit_all({**frame, "tool": frame["tool"].replace(CANARY, "x")} if frame["type"] == "ask" else frame)
+        if answer is not None and "permit" in answer:
+            answer["permit"] |= {"tool": frame["tool"], "pin": pin}
+        return answer
+
+    scripted.answer = permits_everything
+    with Session(gateway(gateway_home), WIRE=str(tmp_path / "wire")) as client:
+        status, said = client.end()
+    assert status == 70
+    assert "canary" in said
+    assert not (tmp_path / "wire").exists()
+
+
+# -- ending
+
+
+@pytest.mark.parametrize(("tool", "status"), [("exit3", 3), ("die", 1), ("crash", -signal.SIGSEGV)])
+def test_a_server_that_dies_in_a_call(gateway_home: Path, scripted: DecisionPoint, tool: str, status: int) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        client.call(1, tool)
+        assert decision(client.answer_to(1))["reason"] == "outcome_unknown"
+        assert client.line() == b""
+        assert client.process.wait(WITHIN_S) == status
+    assert [f["fate"] for f in scripted.of_type("performed")] == ["ambiguous"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_reach_the_server_and_its_death_is_ours(
+    gateway_home: Path, scripted: DecisionPoint, number: signal.Signals
+) -> None:
+    sleeper = [
+        sys.executable,
+        "-c",
+        "import signal; signal.signal(2, signal.SIG_DFL); print('{}', flush=True); signal.pause()",
+    ]
+    with Session(
+        gateway(gateway_home, ["sh", "-c", 'trap "" USR1; echo started >&2; exec "$@"', "sh", *sleeper])
+    ) as client:
+        assert client.process.stderr.readline() == b"started\n"
+        scripted.wait_for("ask", 0)
+        client.process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            client.process.wait(WITHIN_S)
+        assert client.process.returncode == -number
+
+
+def test_a_server_that_ignores_its_end_is_killed_with_its_children(gateway_home: Path, scripted: DecisionPoint) -> None:
+    command = ["sh", "-c", 'sleep 1000 & exec "$@"', "sh", *PLAIN]
+    with Session(gateway(gateway_home, command), HANGS_AT_EXIT="1") as client:
+        client.initialize()
+        group = os.getpgid(child_of(client.process.pid))
+        assert group != os.getpgid(client.process.pid)
+        client.process.send_signal(signal.SIGTERM)
+        assert client.process.wait(WITHIN_S) == -signal.SIGKILL
+    assert processes_of(group) == []
+
+
+def test_calls_before_the_clients_end_are_still_answered(gateway_home: Path, scripted: DecisionPoint) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        for number in range(20):
+            client.call(number, "echo", n=number)
+        client.process.stdin.close()
+        assert sorted(client.read()["id"] for _ in range(20)) == list(range(20))
+        assert client.end()[0] == 0
+
+
+def test_a_transcript_may_come_from_a_file(gateway_home: Path, scripted: DecisionPoint, tmp_path: Path) -> None:
+    call = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "echo"}}
+    (tmp_path / "in").write_text(json.dumps(call) + '\n{"half":')
+    with (tmp_path / "in").open() as stdin, (tmp_path / "out").open("w") as stdout:
+        done = subprocess.run(
+            gateway(gateway_home), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, timeout=WITHIN_S, check=True
+        )
+    assert json.loads((tmp_path / "out").read_text())["id"] == 2
+    assert b"middle of a message" in done.stderr
+
+
+def test_standard_error_is_the_servers_own(gateway_home: Path, scripted: DecisionPoint) -> None:
+    with Session(gateway(gateway_home), STDERR="hello from the server") as client:
+        client.initialize()
+        assert client.end() == (0, "hello from the server\n")
+
+
+# -- a server that misbehaves
+
+
+@pytest.mark.parametrize("tool", BAD_ANSWERS)
+def test_an_answer_that_is_not_one_is_not_passed_on(gateway_home: Path, scripted: DecisionPoint, tool: str) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        client.call(1, tool)
+        assert decision(client.answer_to(1))["reason"] == "outcome_unknown"
+        client.call(2, "echo")
+        assert "error" not in client.answer_to(2)
+        status, said = client.end()
+    assert (status, said.count("dropped")) == (0, 1)
+    assert [f["fate"] for f in scripted.of_type("performed")] == ["ambiguous", "done"]
+
+
+@pytest.mark.parametrize("tool", ["noise", "wrong_id", "twice", "big_int", "unknown_notification"])
+def test_one_answer_comes_for_one_call(gateway_home: Path, scripted: DecisionPoint, tool: str) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        client.call(1, tool)
+        assert json.loads(client.line())["id"] == 1
+        client.call(2, "echo")
+        assert json.loads(client.line())["id"] == 2
+        assert client.end()[0] == 0
+
+
+def test_a_servers_call_to_the_client_is_refused(gateway_home: Path, scripted: DecisionPoint) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        client.call(1, "unknown_request")
+        reply = json.loads(client.read()["result"]["content"][0]["text"])
+    assert (reply["id"], reply["error"]["code"]) == ("s1", -32601)
+
+
+def test_a_server_and_a_client_may_use_the_same_id(gateway_home: Path, scripted: DecisionPoint) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        client.call(7, "ask_client")
+        asked = client.read()
+        assert (asked["id"], asked["method"]) == (7, "roots/list")
+        client.send({"jsonrpc": "2.0", "id": 7, "result": {"roots": []}})
+        assert '"roots": []' in client.answer_to(7)["result"]["content"][0]["text"]
+
+
+def test_a_flood_does_not_stay_in_memory(gateway_home: Path, scripted: DecisionPoint) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        client.call(1, "flood", count=40_000)  # 40 MB and more
+        client.call(2, "echo")
+        assert client.answer_to(1)
+        assert client.answer_to(2)
+        peak = Path(f"/proc/{client.process.pid}/status").read_text().split("VmHWM:")[1].split()[0]
+        assert int(peak) < 40 * 1024
+
+
+# -- a decision point that goes away
+
+
+def test_a_call_at_the_server_is_unknown_when_the_decision_point_is_lost(
+    gateway_home: Path, scripted: DecisionPoint
+) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        client.call(1, "slow")
+        scripted.wait_for("ask")
+        client.send({"jsonrpc": "2.0", "id": "p", "method": "ping"})
+        client.answer_to("p")
+        scripted.drop()
+        assert decision(client.answer_to(1))["reason"] == "outcome_unknown"
+        client.call(2, "echo")
+        assert "isError" not in client.answer_to(2)["result"]
+        hello = scripted.of_type("hello")[-1]
+        assert hello["client"]["name"] == "test-client"
+        assert (scripted.of_type("hello")[0].get("again"), hello["again"]) == (None, True)
+        assert "lost" in client.end()[1]
+    assert len(scripted.of_type("hello")) == 2
+
+
+def test_calls_are_denied_and_the_rest_relayed_while_it_is_away(gateway_home: Path, scripted: DecisionPoint) -> None:
+    with Session(gateway(gateway_home), FORESTALL_HOME="/nonexistent") as client:
+        client.initialize()
+        client.call(1, "echo")
+        client.answer_to(1)
+        scripted.answer = lambda _: {"type": "refused", "sentence": "Closed."}
+        scripted.drop()
+        client.call(2, "echo")
+        assert decision(client.answer_to(2))["reason"] == "unavailable"
+        client.send({"jsonrpc": "2.0", "id": 3, "method": "ping"})
+        assert client.answer_to(3)["result"]
+        client.end()
+    assert len(scripted.of_type("ask")) == 1
+
+
+def test_what_is_not_a_frame_ends_the_connection_and_nothing_is_permitted(
+    gateway_home: Path, scripted: DecisionPoint
+) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        scripted.answer = lambda frame: {"no": "type"} if frame["type"] == "ask" else permit_all(frame)
+        client.call(1, "echo")
+        assert decision(client.answer_to(1))["reason"] == "unavailable"
+
+
+def test_denials_do_not_reach_the_server(gateway_home: Path, scripted: DecisionPoint, tmp_path: Path) -> None:
+    scripted.answer = lambda frame: deny() if frame["type"] == "ask" else permit_all(frame)
+    with Session(gateway(gateway_home), WIRE=str(tmp_path / "wire")) as client:
+        client.initialize()
+        client.call(1, "echo", a=1)
+        assert decision(client.answer_to(1))["reason"] == "no_policy"
+        client.end()
+    methods = [json.loads(line).get("method") for line in (tmp_path / "wire").read_bytes().splitlines()]
+    assert methods == ["initialize", "notifications/initialized", "tools/list"]
+
+
+# -- faults of its own
+
+BROKEN = """
+import sys
+from forestall.cli import main
+from forestall.pep.mcp.relay import Relay
+read = Relay.from_client
+def broken(self, line):
+    if b"ping" in line:
+        raise ZeroDivisionError
+    return read(self, line)
+Relay.from_client = broken
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+def test_a_bug_stops_it_and_the_server(gateway_home: Path, scripted: DecisionPoint, tmp_path: Path) -> None:
+    with Session([sys.executable, "-c", BROKEN, *gateway(gateway_home)[3:]], WIRE=str(tmp_path / "wire")) as client:
+        client.initialize()
+        group = os.getpgid(child_of(client.process.pid))
+        client.send({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+        assert client.process.wait(WITHIN_S) == 70
+        assert b"ZeroDivisionError" in client.process.stderr.read()
+    assert processes_of(group) == []
+    assert b"ping" not in (tmp_path / "wire").read_bytes()
+
+
+def test_it_ends_at_once_while_it_waits_for_a_decision_point(gateway_home: Path, scripted: DecisionPoint) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        scripted.answer = lambda _: None
+        scripted.drop()
+        client.call(1, "echo")
+        scripted.wait_for("hello", 2)
+        client.process.send_signal(signal.SIGTERM)
+        assert client.process.wait(WITHIN_S) == -signal.SIGTERM

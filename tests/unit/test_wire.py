@@ -1,0 +1,141 @@
+"""How the parts come together, and what stops them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forestall.adapter.identity import LocalIdentity, Peer, asserted
+from forestall.config import load_mandates
+from forestall.core.ask import CannotDo
+from forestall.core.errors import PolicyInvalid, SetupError
+from forestall.core.model import Decision
+from forestall.home import Home
+from forestall.policy.cedar import CedarEngine
+from forestall.server.listening import prepare
+from forestall.wire import Clock, build, load_rules
+from tests.points import make_home
+
+
+class Time:
+    """A machine's two clocks, in nanoseconds."""
+
+    def __init__(self) -> None:
+        self.wall, self.steady = 1_000_000_000_000, 5_000_000
+
+    def go(self, wall_ms: int, steady_ms: int | None = None) -> None:
+        self.wall += wall_ms * 1_000_000
+        self.steady += (wall_ms if steady_ms is None else steady_ms) * 1_000_000
+
+
+def test_a_clock_that_is_set_back_goes_on_from_where_it_was() -> None:
+    time = Time()
+    clock = Clock(lambda: time.wall, lambda: time.steady)
+    start = clock()
+    time.go(10)
+    assert clock() == start + 10
+    time.go(-3_600_000, 5)
+    assert clock() == start + 15, "an hour back is no hour more for what expires"
+    time.go(10)
+    assert clock() == start + 25
+
+
+def test_a_clock_that_is_set_forward_or_slept_is_followed() -> None:
+    time = Time()
+    clock = Clock(lambda: time.wall, lambda: time.steady)
+    start = clock()
+    time.go(3_600_000, 5)
+    assert clock() == start + 3_600_000
+    time.go(-3_600_000, 5)
+    assert clock() == start + 3_600_005
+
+
+def test_a_new_home_gets_keys_once_and_a_mandate(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    prepare(home)
+    parts = build(home)
+    parts.close()
+    assert "every call is denied" in parts.rules.notice
+    assert load_mandates(home)["default"].tools == ("*",)
+    key = (home.keys / "log.key").read_text()
+    build(home).close()
+    assert (home.keys / "log.key").read_text() == key
+
+
+def test_mandates_that_are_there_are_left_alone(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    home.mandates.mkdir()
+    build(home).close()
+    assert load_mandates(home) == {}
+
+
+def test_a_policy_engine_that_permits_a_canary_stops_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make_home(tmp_path)
+    real = CedarEngine._evaluate
+
+    def permissive(engine: CedarEngine, question: Any) -> Any:
+        return replace(real(engine, question), decision=Decision.PERMIT, policies=("any",))
+
+    monkeypatch.setattr(CedarEngine, "_evaluate", permissive)
+    with pytest.raises(PolicyInvalid, match="self-test"):
+        build(home)
+    assert not (home.ledger / "permits.log").exists()
+
+
+def test_what_does_not_check_stops_it_before_the_ledger_is_opened(tmp_path: Path) -> None:
+    home = make_home(tmp_path, policy="permit (principal")
+    with pytest.raises(SetupError, match=r"own\.cedar"):
+        build(home)
+    assert not (home.keys / "log.key").exists()
+
+
+def test_a_reload_replaces_all_or_nothing(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    parts = build(home)
+    before = parts.rules
+    (home.policy / "own.cedar").write_text("permit (principal, action, resource);")
+    (home.catalogue / "files.toml").write_text("format = 2")
+    with pytest.raises(SetupError):
+        parts.reload()
+    assert parts.rules is before
+    parts.close()
+
+
+def test_rules_are_read_without_opening_anything(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    rules = load_rules(home)
+    assert (rules.policies, len(rules.catalogue.all()), rules.notice) == (4, 4, "")
+
+
+def test_a_peer_is_its_uid_and_its_server() -> None:
+    identity = LocalIdentity({7})
+    subject = identity.verify(Peer(7, 1, "files", "a client"))
+    assert (subject.id, subject.assurance.value, subject.asserted_name) == ("local/7/files", "local", "a client")
+
+
+@pytest.mark.parametrize("proof", [None, "local/7/files", Peer(8, 1), {"uid": 7}])
+def test_whoever_may_not_ask_is_refused(proof: object) -> None:
+    with pytest.raises(CannotDo) as caught:
+        LocalIdentity({7}).verify(proof)
+    assert caught.value.reason.value == "invalid_proof"
+
+
+@pytest.mark.parametrize(
+    ("client", "name"),
+    [
+        (None, ""),
+        ("x", ""),
+        ({}, ""),
+        ({"name": 3}, ""),
+        ({"name": "a", "version": "1"}, "a 1"),
+        ({"name": "a\nb\x1b[0m\u202e"}, "ab[0m"),
+        ({"name": "x" * 999}, "x" * 128),
+    ],
+)
+def test_what_a_client_calls_itself_is_one_short_line(client: object, name: str) -> None:
+    assert asserted(client) == name
