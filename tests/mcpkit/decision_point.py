@@ -58,12 +58,16 @@ def permit_all(frame: Frame) -> Frame | None:
 
 
 class DecisionPoint:
-    """Listens on a real Unix socket. `answer` is asked for every frame; None is silence. Every frame is kept."""
+    """Listens on a real Unix socket. `answer` is asked for every frame; None is silence. Every frame is kept.
+
+    A frame is in `frames` before its answer is sent, and in `answered` after.
+    """
 
     def __init__(self, path: Path, answer: Callable[[Frame], Frame | None] = permit_all) -> None:
         self.path = path
         self.answer = answer
         self.frames: list[Frame] = []
+        self.answered: list[Frame] = []
         self.arrived = threading.Condition()
         self._connections: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
@@ -86,16 +90,15 @@ class DecisionPoint:
         self._connections.clear()
 
     def of_type(self, kind: str) -> list[Frame]:
+        """Of those that came. One is there before the gateway can act on its answer."""
         with self.arrived:
-            return [f for f in self.frames if f["type"] == kind and not str(f.get("tool")).endswith(CANARY)]
+            return _of_type(self.frames, kind)
 
     def wait_for(self, kind: str, count: int = 1, seconds: float = 10) -> list[Frame]:
+        """Those that were answered, once there are `count`."""
         with self.arrived:
-            assert self.arrived.wait_for(lambda: len(self.of_type_now(kind)) >= count, seconds), f"no {kind} came"
-            return self.of_type_now(kind)
-
-    def of_type_now(self, kind: str) -> list[Frame]:
-        return [f for f in self.frames if f["type"] == kind and not str(f.get("tool")).endswith(CANARY)]
+            assert self.arrived.wait_for(lambda: len(_of_type(self.answered, kind)) >= count, seconds), f"no {kind}"
+            return _of_type(self.answered, kind)
 
     def send(self, frame: Frame) -> None:
         for connection in self._connections:
@@ -114,7 +117,13 @@ class DecisionPoint:
                 frame = decode(stream.read(length(head)))
                 with self.arrived:
                     self.frames.append(frame)
-                    self.arrived.notify_all()
                 answer = self.answer(frame)
                 if answer is not None:
                     connection.sendall(encode({**({"id": frame["id"]} if "id" in frame else {}), **answer}))
+                with self.arrived:
+                    self.answered.append(frame)
+                    self.arrived.notify_all()
+
+
+def _of_type(frames: list[Frame], kind: str) -> list[Frame]:
+    return [f for f in frames if f["type"] == kind and not str(f.get("tool")).endswith(CANARY)]
