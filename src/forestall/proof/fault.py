@@ -1,0 +1,48 @@
+"""What is wrong with a proof: for the operator and the ledger, each a code of its own. Who sent it learns none of them.
+
+A caller that is told `expired` and not `wrong_key` learns which half of its forgery is good, so every refusal to it is
+`invalid_proof` (`forestall.core.reason`), and nothing more.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from forestall.core.errors import ForestallError
+
+
+class Fault(StrEnum):
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    WRONG_TYPE = "wrong_type"  # `typ` is another kind of token's
+    UNSIGNED = "unsigned"  # `none`
+    ALGORITHM = "algorithm"  # one that is not allowed here, or not this key's
+    EMBEDDED_KEY = "embedded_key"  # `jwk`, `jku`, `x5c` or `x5u` where the key has to be known beforehand
+    UNKNOWN_KEY = "unknown_key"
+    BAD_SIGNATURE = "bad_signature"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    CLOCK = "clock"  # issued in the future: one of the two clocks is off
+    TOO_OLD = "too_old"
+    WRONG_AUDIENCE = "wrong_audience"
+    WRONG_ISSUER = "wrong_issuer"
+    WRONG_SUBJECT = "wrong_subject"  # no rule maps it to a workload
+    WRONG_TRUST_DOMAIN = "wrong_trust_domain"
+    UNTRUSTED = "untrusted"  # no path to the trust domain's bundle
+    NO_BUNDLE = "no_bundle"  # the trust domain's bundle is not there, or too old
+    NOT_BOUND = "not_bound"  # `cnf` is missing where it has to be
+    OTHER_KEY = "other_key"  # bound to a key that is not the presenter's
+    OTHER_METHOD = "other_method"
+    OTHER_URL = "other_url"
+    OTHER_TOKEN = "other_token"  # `ath` is another token's
+    NONCE = "nonce"
+    REPLAYED = "replayed"
+    REVOKED = "revoked"
+
+
+class InvalidProof(ForestallError):
+    """The proof does not hold. The message is for the operator, and holds nothing of the token itself."""
+
+    def __init__(self, fault: Fault, detail: str = "") -> None:
+        super().__init__(f"{fault.value}: {detail}" if detail else fault.value)
+        self.fault = fault
