@@ -34,7 +34,7 @@ class Fault(StrEnum):
     OTHER_KEY = "other_key"  # bound to a key that is not the presenter's
     OTHER_METHOD = "other_method"
     OTHER_URL = "other_url"
-    OTHER_TOKEN = "other_token"  # `ath` is another token's
+    OTHER_TOKEN = "other_token"  # noqa: S105 - no password; `ath` is another token's
     NONCE = "nonce"
     REPLAYED = "replayed"
     REVOKED = "revoked"
