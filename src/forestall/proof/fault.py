@@ -18,12 +18,15 @@ class Fault(StrEnum):
     UNSIGNED = "unsigned"  # `none`
     ALGORITHM = "algorithm"  # one that is not allowed here, or not this key's
     EMBEDDED_KEY = "embedded_key"  # `jwk`, `jku`, `x5c` or `x5u` where the key has to be known beforehand
+    UNKNOWN_HEADER = "unknown_header"  # a header member, or `crit`, that has no meaning here
+    NOT_PUBLIC = "not_public"  # a private or symmetric key where a public one has to be
     UNKNOWN_KEY = "unknown_key"
     BAD_SIGNATURE = "bad_signature"
     EXPIRED = "expired"
     NOT_YET_VALID = "not_yet_valid"
     CLOCK = "clock"  # issued in the future: one of the two clocks is off
     TOO_OLD = "too_old"
+    TOO_LONG = "too_long"  # lives longer than this kind of token may
     WRONG_AUDIENCE = "wrong_audience"
     WRONG_ISSUER = "wrong_issuer"
     WRONG_SUBJECT = "wrong_subject"  # no rule maps it to a workload
