@@ -1,8 +1,8 @@
-"""SPIFFE IDs, read strictly: `spiffe://<trust domain>/<path>` (SPIFFE-ID.md, section 2), one spelling for each identity.
+"""SPIFFE IDs, read strictly: `spiffe://<trust domain>/<path>` (SPIFFE-ID.md, section 2), one spelling for each.
 
-The whole string is the identity. What the standard lets a reader fold (an upper-case scheme or trust domain) is refused,
-so that two texts that differ are never one identity, and what it forbids (percent-encoding, ports, queries, `..`) is not
-repaired. Paths are compared by whole segments: `/pay` is not above `/payroll`.
+The whole string is the identity. What the standard lets a reader fold (an upper-case scheme or trust domain) is
+refused, so that two texts that differ are never one identity, and what it forbids (percent-encoding, ports, queries,
+`..`) is not repaired. Paths are compared by whole segments: `/pay` is not above `/payroll`.
 """
 
 from __future__ import annotations
