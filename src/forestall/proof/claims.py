@@ -59,7 +59,7 @@ def check_times(
         raise ValueError(f"a skew has 0 to {MAX_SKEW_MS} ms")
     needed = required | ({"iat"} if max_age_ms is not None else set())
     needed |= {"exp", "iat"} if max_life_ms is not None else set()
-    expires_at, issued_at, not_before = (_time(claims, name, name in needed) for name in ("exp", "iat", "nbf"))
+    expires_at, issued_at, not_before = (_time(claims, name, required=name in needed) for name in ("exp", "iat", "nbf"))
     if issued_at is not None and issued_at > now + skew_ms:
         raise InvalidProof(Fault.CLOCK)
     if not_before is not None and not_before > now + skew_ms:
@@ -133,6 +133,11 @@ def whole(claims: Mapping[str, Any], name: str, *, least: int, most: int) -> int
     return value
 
 
+def optional_time(claims: Mapping[str, Any], name: str) -> int | None:
+    """A time in milliseconds, of a claim that may be missing. Raises InvalidProof: MALFORMED."""
+    return _time(claims, name, required=False)
+
+
 def require_members(value: Mapping[str, Any], *, required: frozenset[str], optional: frozenset[str]) -> None:
     """Nothing is missing, and nothing is there that nobody here would look at. Raises InvalidProof: MALFORMED."""
     if not required.issubset(value):
@@ -141,7 +146,7 @@ def require_members(value: Mapping[str, Any], *, required: frozenset[str], optio
         raise InvalidProof(Fault.MALFORMED, "a member that has no meaning here")
 
 
-def _time(claims: Mapping[str, Any], name: str, required: bool) -> int | None:
+def _time(claims: Mapping[str, Any], name: str, *, required: bool) -> int | None:
     if name not in claims:
         if required:
             raise InvalidProof(Fault.MALFORMED, f"`{name}` is missing")
@@ -149,4 +154,5 @@ def _time(claims: Mapping[str, Any], name: str, required: bool) -> int | None:
     value = claims[name]
     if type(value) not in {int, float} or not math.isfinite(value) or not 0 <= value <= LATEST:
         raise InvalidProof(Fault.MALFORMED, f"`{name}` is not a time")
-    return int(value * 1000)
+    milliseconds: int = round(value * 1000)  # the nearest: a fraction of a second is seldom exact in a double
+    return milliseconds

@@ -33,12 +33,18 @@ class Fault(StrEnum):
     WRONG_TRUST_DOMAIN = "wrong_trust_domain"
     UNTRUSTED = "untrusted"  # no path to the trust domain's bundle
     NO_BUNDLE = "no_bundle"  # the trust domain's bundle is not there, or too old
+    WRONG_TENANT = "wrong_tenant"
     NOT_BOUND = "not_bound"  # `cnf` is missing where it has to be
+    NO_PROOF = "no_proof"  # bound to a key, and nothing shows that the presenter has it
     OTHER_KEY = "other_key"  # bound to a key that is not the presenter's
     OTHER_METHOD = "other_method"
     OTHER_URL = "other_url"
     OTHER_TOKEN = "other_token"  # noqa: S105 - no password; `ath` is another token's
     NONCE = "nonce"
+    CYCLE = "cycle"  # an actor occurs twice in its chain
+    TOO_DEEP = "too_deep"  # more actors than a chain may have
+    SCOPE = "scope"  # `authorization_details` of a type, or with a member, that has no meaning here
+    UNKNOWN_EVENT = "unknown_event"
     REPLAYED = "replayed"
     REVOKED = "revoked"
 

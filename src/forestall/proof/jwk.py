@@ -54,9 +54,13 @@ class PublicKey:
         fit = fitting(key)
         return cls(key, _thumbprint(_members(key)), fit if algorithms is None else fit & algorithms, kid)
 
+    def bare(self) -> dict[str, str]:
+        """The key and nothing about it: what a proof carries, and what the thumbprint is taken of."""
+        return _members(self.key)
+
     def to_json(self) -> dict[str, str]:
         """What a key set holds of it; `alg` where there is only one."""
-        members = {**_members(self.key), "use": "sig"}
+        members = {**self.bare(), "use": "sig"}
         if self.kid is not None:
             members["kid"] = self.kid
         if len(self.algorithms) == 1:
