@@ -1,0 +1,1 @@
+"""Workload identity from outside: the Workload API's streams, and trust bundles from files and bundle endpoints."""
