@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 
 from forestall.core.model import Facts, Grant, Mandate, Subject, Tool
 from forestall.core.reason import Reason
+from forestall.core.wildcard import matches
 
 MAX_DEPTH = 8
 """Hops from the task that a user's request opened. Longer chains have no honest use that we know of."""
@@ -43,20 +43,4 @@ def from_mandate(mandate: Mandate, task: str, subject: Subject, at: int) -> Gran
 @lru_cache(maxsize=4096)
 def covers_tool(patterns: tuple[str, ...], tool: str) -> bool:
     """Is `tool` matched by one of the patterns? `*` stands for any run of characters, and nothing else is special."""
-    return any(_matches(pattern.split("*"), tool) for pattern in patterns)
-
-
-def _matches(parts: Iterable[str], text: str) -> bool:
-    first, *rest = parts
-    if not rest:
-        return text == first
-    *middle, last = rest
-    if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
-        return False
-    at, end = len(first), len(text) - len(last)
-    for part in middle:
-        found = text.find(part, at, end)
-        if found < 0:
-            return False
-        at = found + len(part)
-    return True
+    return any(matches(pattern.split("*"), tool) for pattern in patterns)

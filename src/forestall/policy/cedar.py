@@ -27,7 +27,7 @@ from forestall.policy.schema import schema as schema_of
 from forestall.policy.shape import Misfit
 from forestall.policy.slice import Rule, Slice, Verdict
 
-_GRANTED: Mapping[str, Any] = MappingProxyType({"approval": {"granted": True}})
+_GRANTED: Mapping[str, Any] = MappingProxyType({"granted": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +94,11 @@ class CedarEngine:
         return self._slices.values()
 
     def context(self, question: Question, part: Slice) -> dict[str, Any]:
-        """What the slice's policies may look at, without an approval. Raises Misfit or InvalidInput for the
+        """What the slice's policies look at, laid flat, without an approval. Raises Misfit or InvalidInput for the
         arguments.
         """
         args = self._arguments(question, part)
-        context = {}
-        for name, members in part.sent.items():
-            value = args if name == "args" else _CONTEXT[name](question, part)
-            if value is not None:
-                context[name] = value if members is None else {key: value[key] for key in members if key in value}
-        return context
+        return part.flat.context(lambda name: args if name == "args" else _CONTEXT[name](question, part))
 
     def whole_context(self, question: Question, part: Slice) -> dict[str, Any]:
         """The same, with what no policy mentions. For explaining."""
@@ -162,7 +157,7 @@ class CedarEngine:
         speaking = [name for name, rule in rules.items() if rule.mentions_approval]
         if not speaking or not all(rules[name].mentions_approval for name in first.policies):
             return self._deny(reason, part, first.policies)
-        second = part.ask(question.subject.id, {**context, **_GRANTED})
+        second = part.ask(question.subject.id, {**context, **part.flat.values("approval", _GRANTED)})
         if second.error is not None:
             return self._deny(Reason.POLICY_ERROR, part, second.policies, second.error)
         if not second.allowed or not second.policies:

@@ -4,8 +4,8 @@ Three things keep a slice honest. The entities are built with the schema, else C
 an error. The schema stays on for every request. And an answer with an error in it is an error: Cedar skips a policy
 that fails, a forbid too.
 
-Only those parts of the context are sent, two names deep, that some policy of the slice looks at: what none looks at
-can change nothing, and turning JSON into Cedar values is most of what Cedar costs.
+Only what some policy of the slice looks at is sent, and flat (`forestall.policy.flat`): turning JSON into Cedar values
+is most of what Cedar costs. Cedar is a function of what is sent, so an answer to exactly that is remembered.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cedarpy
@@ -23,8 +23,14 @@ from forestall.policy import annotation, expression, scope
 from forestall.policy.annotation import Annotations
 from forestall.policy.bundle import Policy
 from forestall.policy.expression import Path
+from forestall.policy.flat import Flat, lay
 from forestall.policy.schema import METHOD_TOOL, Compiled, document
-from forestall.policy.shape import Type
+
+MAX_REMEMBERED = 256
+"""Answers that a slice remembers. When there are more it forgets them all: the few that come often are soon back."""
+
+MAX_REMEMBERED_TEXT = 1024
+"""Characters of a context whose answer is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,8 @@ class Slice:
     compiled: Compiled
     member_of: frozenset[Effect]
     rules: Mapping[str, Rule]
-    sent: Mapping[str, frozenset[str] | None]
-    """Members of the context that are sent, and which of their members; None for all."""
+    flat: Flat
+    """What is sent of the context."""
     digest: str
     could_permit: bool
     policy_set: cedarpy.PolicySet
@@ -65,15 +71,26 @@ class Slice:
     entities: cedarpy.Entities
     _action: Mapping[str, str]
     _resource: Mapping[str, str]
+    _remembered: dict[tuple[str, str], Verdict] = field(repr=False, default_factory=dict)
 
     def ask(self, principal: str, context: Mapping[str, Any]) -> Verdict:
+        """`context`: as `flat` has it."""
+        text = json.dumps(context)
+        known = self._remembered.get((principal, text))
+        if known is not None:
+            return known
         request = {
             "principal": {"type": "Workload", "id": principal},
             "action": self._action,
             "resource": self._resource,
-            "context": json.dumps(context),
+            "context": text,
         }
-        return ask(request, self.policy_set, self.entities, self.schema, self.rules)
+        verdict = ask(request, self.policy_set, self.entities, self.schema, self.rules)
+        if verdict.error is None and len(text) <= MAX_REMEMBERED_TEXT:
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[principal, text] = verdict
+        return verdict
 
 
 def ask(
@@ -110,18 +127,17 @@ def cut(
     tool = compiled.tool
     own = [policy for policy in policies if applies(policy, compiled, member_of)]
     trees = {policy.id: policy.tree for policy in own}
-    sent = _sent([rules[name] for name in trees], compiled.context)
-    context = {name: _narrowed(compiled.context[name], members) for name, members in sent.items()}
-    description = document({tool.id: (member_of, context)})
+    flat = lay(trees.values(), compiled.context)
+    description = document({tool.id: (member_of, flat.types)})
     schema = cedarpy.Schema.from_json_str(json.dumps(description))
     return Slice(
         compiled,
         member_of,
         {name: rules[name] for name in trees},
-        sent,
+        flat,
         digest({"policies": trees, "schema": description}),
         could_permit(trees.values()),
-        policy_set(trees),
+        policy_set({name: flat.rewrite(tree) for name, tree in trees.items()}),
         schema,
         cedarpy.Entities.from_json_str("[]", schema),
         {"type": "Action", "id": tool.id},
@@ -164,24 +180,3 @@ def could_permit(trees: Iterable[Mapping[str, Any]]) -> bool:
     every = list(trees)
     permits = any(tree["effect"] == "permit" for tree in every)
     return permits and not any(tree["effect"] == "forbid" and scope.unconditional(tree) for tree in every)
-
-
-def _sent(rules: Iterable[Rule], context: Mapping[str, Type]) -> dict[str, frozenset[str] | None]:
-    looked_at = frozenset[Path]().union(*(one.looks for one in rules))
-    if () in looked_at:
-        return dict.fromkeys(context)
-    return {
-        name: _members(name, looked_at) if context[name]["type"] == "Record" else None
-        for name in sorted({path[0] for path in looked_at} & set(context))
-    }
-
-
-def _members(name: str, looked_at: frozenset[Path]) -> frozenset[str] | None:
-    """Which members of a record are looked at; None where it is used as a whole."""
-    return None if (name,) in looked_at else frozenset(path[1] for path in looked_at if path[0] == name)
-
-
-def _narrowed(kind: Type, members: frozenset[str] | None) -> Type:
-    if members is None:
-        return kind
-    return {**kind, "attributes": {name: inner for name, inner in kind["attributes"].items() if name in members}}

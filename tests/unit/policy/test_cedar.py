@@ -9,6 +9,7 @@ from forestall.core.effects import Effect
 from forestall.core.label import CLEAN, WORST
 from forestall.core.model import Approval, Decision, RealPath
 from forestall.core.reason import Reason
+from forestall.policy import slice as slices
 from forestall.policy.cedar import CedarEngine
 from forestall.policy.schema import METHOD_TOOL
 from tests.unit.policy.world import (
@@ -327,7 +328,7 @@ def test_what_no_policy_looks_at_is_checked_and_not_sent() -> None:
     )
     part = built.slice_for(WRITE_FILE)
     asked = question(WRITE_FILE, {"path": "a", "content": "long", "mode": "append"})
-    assert built.context(asked, part) == {"args": {"mode": "append"}, "own_files": False}
+    assert sorted(built.context(asked, part).values()) == [False, True, True]  # own_files; has mode, and its test
     assert built.evaluate(asked).decision is Decision.PERMIT
     assert ask(built, WRITE_FILE, path="a", content=3, mode="append").reason is Reason.INVALID_ARGUMENTS
 
@@ -338,3 +339,31 @@ def test_what_is_used_as_a_whole_is_sent_as_a_whole() -> None:
         built = engine(text if "context]" in whole else text.removeprefix('@approvers("a") '))
         arguments = {"path": "a", "content": "long"}
         assert built.context(question(WRITE_FILE, arguments), built.slice_for(WRITE_FILE))["args"] == arguments
+
+
+def test_an_answer_is_remembered_for_exactly_what_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = engine(
+        PERMIT_ALL,
+        forbid('context.args has path && context.args.path == "b"'),
+        'forbid (principal, action == Action::"fs/read_file", resource) when '
+        "{ context.args.path == context.task.purpose };",
+    )
+    part = built.slice_for(READ_FILE)
+    assert ask(built, READ_FILE, path="a").decision is Decision.PERMIT
+    assert ask(built, READ_FILE, path="b").reason is Reason.FORBIDDEN
+    monkeypatch.setattr("cedarpy.is_authorized", lambda *_: pytest.fail("asked again"))
+    assert ask(built, READ_FILE, path="a").decision is Decision.PERMIT
+    assert ask(built, READ_FILE, path="b").reason is Reason.FORBIDDEN
+    monkeypatch.undo()
+    for number in range(2 * slices.MAX_REMEMBERED):
+        part.ask("agent", built.context(question(READ_FILE, {"path": f"{number}"}), part))
+    part.ask("agent", built.context(question(READ_FILE, {"path": "x" * slices.MAX_REMEMBERED_TEXT}), part))
+    remembered = part._remembered
+    assert 0 < len(remembered) <= slices.MAX_REMEMBERED
+    assert all(len(text) <= slices.MAX_REMEMBERED_TEXT for _, text in remembered)
+
+
+def test_a_failure_is_not_remembered() -> None:
+    part = engine(PERMIT_ALL).slice_for(READ_FILE)
+    assert part.ask("agent", {}).error is not None
+    assert not part._remembered
