@@ -24,6 +24,7 @@ from forestall.core.ask import (
     Revoke,
     Tell,
 )
+from forestall.core.entry import Kind
 from forestall.core.errors import ForestallError
 from forestall.core.reason import Reason
 
@@ -31,8 +32,11 @@ T = TypeVar("T")
 Handlers = Mapping[type, Callable[[Any], Any]]
 """For each kind of ask, what carries it out and returns the answer; for `run_async` it may return an awaitable."""
 
-FINISHING = (Record, Release, Revoke, Tell)
+FINISHING = frozenset({Record, Release, Revoke, Tell})
 """Carried to their end whatever happens to the caller, and not subject to the decision's deadline."""
+
+DEED = frozenset({Perform, Issue})
+"""What a permit permits. Begun within its lifetime, and then not subject to the decision's deadline either."""
 
 
 class Unstoppable(asyncio.Future[T]):
@@ -89,7 +93,7 @@ async def run_async(flow: Flow[T], handlers: Handlers, *, deadline: float | None
         try:
             answer = _handler(handlers, ask)(ask)
             if hasattr(answer, "__await__"):
-                if isinstance(ask, FINISHING):
+                if type(ask) in FINISHING:
                     answer, stopped = await _to_the_end(answer)
                     interrupt = interrupt or stopped
                 else:
@@ -115,11 +119,11 @@ def translate(error: BaseException) -> CannotDo:
 
 def _forbidden_now(ask: Ask, interrupt: BaseException | None, deadline: float | None) -> CannotDo | None:
     """Why this step must not be started any more, if it must not."""
-    if isinstance(ask, FINISHING) and not (isinstance(ask, Record) and ask.entry.kind == "permitted"):
+    if type(ask) in FINISHING and not (isinstance(ask, Record) and ask.entry.kind == Kind.PERMITTED):
         return None
     if interrupt is not None:
         return NotStarted(Reason.CANCELLED) if isinstance(ask, Perform) else CannotDo(Reason.CANCELLED)
-    if deadline is not None and not isinstance(ask, Perform | Issue) and time.monotonic() >= deadline:
+    if deadline is not None and type(ask) not in DEED and time.monotonic() >= deadline:
         return CannotDo(Reason.DEADLINE)
     return None
 
@@ -141,7 +145,7 @@ def _settled(answer: Any, ask: Ask) -> Any:
 
 
 async def _until(answer: Awaitable[Any], ask: Ask, deadline: float | None) -> Any:
-    if deadline is None or isinstance(ask, Perform | Issue):
+    if deadline is None or type(ask) in DEED:
         return await answer
     return await asyncio.wait_for(answer, max(0.0, deadline - time.monotonic()))
 

@@ -145,17 +145,26 @@ def _check(value: Any, depth: int, escapes: bool) -> None:
         raise InvalidInput("A string holds half of a surrogate pair.")
 
 
+_SCALARS = frozenset({str, bool, type(None)})
+
+
 def _is_plain(value: Any) -> bool:
-    """Does `json.dumps` write the canonical form? Not for floats, nor for names outside the BMP, nor the unwritable."""
+    """Does `json.dumps` write the canonical form? Not for floats, nor for names outside the BMP, nor the unwritable.
+
+    Scalars are not descended to: this looks at every value of every call, and a call of a function is what costs.
+    """
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind in _SCALARS:
         return True
     if kind is dict:
-        return all(type(name) is str and (name.isascii() or max(name) <= "\ud7ff") for name in value) and all(
-            map(_is_plain, value.values())
-        )
+        for name, member in value.items():
+            if type(name) is not str or not (name.isascii() or max(name) <= "\ud7ff"):
+                return False
+            if type(member) not in _SCALARS and not _is_plain(member):
+                return False
+        return True
     if kind is list or kind is tuple:
-        return all(map(_is_plain, value))
+        return all(type(member) in _SCALARS or _is_plain(member) for member in value)
     return kind is int and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER
 
 

@@ -24,6 +24,7 @@ from forestall.adapter.facts.reading import (
     tokens,
     unknown_to_a_shell,
 )
+from forestall.adapter.facts.straight import straight
 from forestall.core.effects import Confidence, Effect
 from forestall.core.label import Label
 from forestall.core.model import Facts, RealPath, Tool
@@ -179,8 +180,11 @@ class _Call:
         if not self.directory and not text.startswith(("/", "~/")):
             raise Unresolvable
         expanded = self.home + text[1:] if text == "~" or text.startswith("~/") else text
-        real, _ = self._resolve(expanded if expanded.startswith("/") else f"{self.directory}/{expanded}")
+        path = expanded if expanded.startswith("/") else f"{self.directory}/{expanded}"
+        real, _ = self._resolve(path)
         real.encode()  # raises ValueError for a name that is not UTF-8: neither policy nor the ledger could hold it
+        if real == path and self.directory and path.startswith(f"{self.directory}/"):
+            return RealPath(real, real[len(self.directory) + 1 :])  # no link on the way to it, so none to the directory
         root, _ = self._resolve(self.directory or "/")
         if real == root:
             return RealPath(real, "")
@@ -188,19 +192,25 @@ class _Call:
         return RealPath(real, real[len(within) :] if self.directory and real.startswith(within) else None)
 
     def _resolve(self, path: str) -> tuple[str, os.stat_result | None]:
+        """The path without links and `..`, and what is there now. Raises as `_walk` does."""
         found = self.resolved.get(path)
         if found is None:
-            found = self.resolved[path] = self._walk(path)
+            status = straight(path)
+            found = self.resolved[path] = self._walk(path) if status is None else (path, status)
         return found
 
     def _walk(self, path: str) -> tuple[str, os.stat_result | None]:
-        """The path without links and `..`, and what is there now.
+        """As `_resolve`, step by step.
 
         Raises:
             Unresolvable: a directory on the way may not be looked into, links go round in a circle, or it is too far.
         """
         current, status, links = "", None, 0
-        left = path.split("/")[::-1]
+        above, _, last = path.rpartition("/")
+        if above and straight(above) is not None:  # a file that is still to be made, or a link to one
+            current, left = above, [last]
+        else:
+            left = path.split("/")[::-1]
         while left:
             part = left.pop()
             if part in {"", "."}:

@@ -23,7 +23,7 @@ MAX_TOKENS = 512
 _WEB = re.compile(r"(?i)(?:https?|wss?)://[^/]")
 _AUTHORITY = re.compile(r"(?i)[a-z][a-z0-9+.-]*://[^/]*(?=/)")
 _PLAIN = re.compile(r"[A-Za-z0-9_./~][A-Za-z0-9_./-]*")
-_PROSE = re.compile(r"[^\s/~.$%\\][^/~$%\\]*\s")
+_PROSE = re.compile(r"[^\s/~.$%\\][^/~$%\\]*?\s")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _GLUED = re.compile(r"[-+][^/~\\%]*(?=[/~\\%])|[^/~\\%]+(?=~)")
 _QUOTES = str.maketrans("", "", "'\"\\")

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -393,8 +394,18 @@ def _permit(body: Mapping[str, Any]) -> Permit:
 
 
 def _effects(names: Sequence[str]) -> frozenset[Effect]:
-    return frozenset(map(Effect, names))
+    return _effects_named(tuple(names))
 
 
 def _label(body: Mapping[str, str]) -> Label:
-    return Label(Integrity(body["integrity"]), Confidentiality(body["confidentiality"]))
+    return _label_named(body["integrity"], body["confidentiality"])
+
+
+@lru_cache(maxsize=256)
+def _effects_named(names: tuple[str, ...]) -> frozenset[Effect]:
+    return frozenset(map(Effect, names))
+
+
+@lru_cache(maxsize=64)
+def _label_named(integrity: str, confidentiality: str) -> Label:
+    return Label(Integrity(integrity), Confidentiality(confidentiality))
