@@ -62,7 +62,7 @@ def fitting(key: Public | Private) -> frozenset[Algorithm]:
         return RSA
     if isinstance(key, ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey):
         return frozenset(each.algorithm for each in CURVES.values() if each.curve.name == key.curve.name)
-    return frozenset({Algorithm.EDDSA})
+    return frozenset({Algorithm.EDDSA} if isinstance(key, Ed25519PublicKey | Ed25519PrivateKey) else ())
 
 
 def verify(key: Public, algorithm: Algorithm, signature: bytes, message: bytes) -> None:

@@ -8,7 +8,7 @@ nothing and is passed over, as RFC 7517, 5 has it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -50,7 +50,7 @@ class PublicKey:
 
     @classmethod
     def of(cls, key: Public, *, kid: str | None = None, algorithms: frozenset[Algorithm] | None = None) -> Self:
-        """A key that did not come as JSON."""
+        """A key that did not come as JSON. Raises InvalidProof: ALGORITHM, for a curve that is not known here."""
         fit = fitting(key)
         return cls(key, _thumbprint(_members(key)), fit if algorithms is None else fit & algorithms, kid)
 
@@ -104,13 +104,12 @@ class SigningKey:
         Raises:
             ValueError: the algorithm does not go with the key, or the key is too short.
         """
-        public = PublicKey.of(private.public_key(), algorithms=frozenset({algorithm}))
-        if not public.algorithms:
+        if algorithm not in fitting(private):
             raise ValueError("the algorithm is not the key's")
         if isinstance(private, rsa.RSAPrivateKey) and not MIN_RSA <= private.key_size <= MAX_RSA:
             raise ValueError(f"an RSA key has {MIN_RSA} to {MAX_RSA} bits")
-        named = PublicKey(public.key, public.thumbprint, public.algorithms, kid or public.thumbprint)
-        return cls(private, algorithm, named)
+        public = PublicKey.of(private.public_key(), kid=kid, algorithms=frozenset({algorithm}))
+        return cls(private, algorithm, public if kid else replace(public, kid=public.thumbprint))
 
     @classmethod
     def generate(cls, algorithm: Algorithm, random: Callable[[int], bytes], *, kid: str | None = None) -> Self:
