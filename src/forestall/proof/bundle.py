@@ -84,7 +84,7 @@ def parse_bundle(data: bytes, trust_domain: str) -> Bundle:
     """The bundle of `trust_domain` that `data`, a JWK Set, holds. A key of an unknown use or kind is ignored.
 
     Raises:
-        InvalidProof: `too_large`, `malformed`, or `not_public`.
+        InvalidProof: `too_large`, `malformed`, `algorithm` or `not_public`.
     """
     require_trust_domain(trust_domain)
     document = _document(data)
@@ -106,7 +106,7 @@ def parse_jwt_bundle(data: bytes, trust_domain: str) -> JwtAuthorities:
     A plain set has no `use`, and SPIRE sends none: it comes on a channel of its own, so nothing can be mistaken for it.
 
     Raises:
-        InvalidProof: `too_large`, `malformed`, or `not_public`.
+        InvalidProof: `too_large`, `malformed`, `algorithm` or `not_public`.
     """
     require_trust_domain(trust_domain)
     return JwtAuthorities(trust_domain, _jwt_keys(_document(data), _JWT_PLAIN))
@@ -116,7 +116,7 @@ def parse_x509_bundle(data: bytes, trust_domain: str, revocations: tuple[bytes, 
     """The authorities that the Workload API sends (SPIFFE_Workload_API.md, 5.1): DER certificates in a row.
 
     Raises:
-        InvalidProof: `too_large` or `malformed`.
+        InvalidProof: `too_large`, `malformed` or `algorithm`.
     """
     require_trust_domain(trust_domain)
     return X509Authorities(
@@ -155,7 +155,7 @@ def _document(data: bytes) -> dict[str, Any]:
 
 
 def _jwt_keys(document: Mapping[str, Any], uses: frozenset[Any]) -> KeySet:
-    """Without those that have no `kid`: a JWT-SVID has to name its key among several (JWT-SVID.md, section 6)."""
+    """Without those that have no `kid`: a JWT-SVID has to name its key among several (JWT-SVID.md, on the bundle)."""
     return KeySet(tuple(key for key in read_set(document, uses=uses).keys if key.kid is not None))
 
 

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
@@ -22,7 +24,9 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from forestall.proof.algorithm import CURVES
 from forestall.proof.fault import Fault, InvalidProof
+from forestall.proof.jwk import MAX_RSA, MIN_RSA
 from forestall.proof.spiffe_id import parse_trust_domain_id
 
 MAX_CERTIFICATE = 16_384
@@ -39,19 +43,21 @@ UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.Un
 
 
 def parse_certificate(der: bytes) -> x509.Certificate:
-    """One DER certificate, with extensions and a public key that can be read.
+    """One DER certificate, with extensions that can be read and a public key of a kind and a size that count.
 
     Raises:
-        InvalidProof: `too_large` or `malformed`.
+        InvalidProof: `too_large`, `malformed`, or `algorithm` for the key.
     """
     if len(der) > MAX_CERTIFICATE:
         raise InvalidProof(Fault.TOO_LARGE, f"a certificate has at most {MAX_CERTIFICATE} bytes")
     try:
         certificate = x509.load_der_x509_certificate(der)
         certificate.extensions  # noqa: B018 - read when first asked for; it has to be readable now
-        certificate.public_key()
+        key = certificate.public_key()
     except UNREADABLE:
         raise InvalidProof(Fault.MALFORMED, "not a certificate that can be read") from None
+    if not _counts(key):  # path validation asks this of who signs, and not of a leaf
+        raise InvalidProof(Fault.ALGORITHM, "a key of a kind or a size that does not count")
     return certificate
 
 
@@ -78,7 +84,7 @@ def parse_authority(der: bytes) -> x509.Certificate:
     """A trust domain's own certificate: one that may sign others.
 
     Raises:
-        InvalidProof: `too_large` or `malformed`.
+        InvalidProof: `too_large`, `malformed` or `algorithm`.
     """
     certificate = parse_certificate(der)
     try:
@@ -190,6 +196,14 @@ def _length(data: bytes, start: int) -> int:
     if not 1 <= count <= 3 or len(size) < count:
         raise InvalidProof(Fault.MALFORMED, "not a certificate")
     return 2 + count + int.from_bytes(size, "big")
+
+
+def _counts(key: object) -> bool:
+    if isinstance(key, rsa.RSAPublicKey):
+        return MIN_RSA <= key.key_size <= MAX_RSA
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return any(curve.curve.name == key.curve.name for curve in CURVES.values())
+    return isinstance(key, Ed25519PublicKey)
 
 
 def _lists(revoked: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:

@@ -66,7 +66,7 @@ def verify_x509_svid(chain: Sequence[bytes], bundles: Bundles, *, trust_domains:
         now: milliseconds since the epoch.
 
     Raises:
-        InvalidProof: `too_large`, `malformed`, `wrong_trust_domain`, `no_bundle`, `expired`, `not_yet_valid`,
+        InvalidProof: `too_large`, `malformed`, `algorithm`, `wrong_trust_domain`, `no_bundle`, `expired`, `not_yet_valid`,
             `untrusted`, `revoked`.
     """
     if len(chain) > MAX_CHAIN:
@@ -78,7 +78,7 @@ def verify_x509_svid(chain: Sequence[bytes], bundles: Bundles, *, trust_domains:
     _require_accepted(identity, trust_domains)
     authorities = bundles.x509(identity.trust_domain, now)
     for certificate in (leaf, *intermediates):
-        _require_time(certificate, now)
+        require_time(certificate, now)
     path = require_path(leaf, intermediates, authorities.certificates, now)
     require_unrevoked(path, authorities.revocations)
     return X509Svid(identity, encoding.digest(chain[0]), _end(leaf))
@@ -164,8 +164,12 @@ def _require_accepted(identity: SpiffeId, trust_domains: frozenset[str]) -> None
         raise InvalidProof(Fault.WRONG_TRUST_DOMAIN, "its workloads are not accepted here")
 
 
-def _require_time(certificate: x509.Certificate, now: int) -> None:
-    """RFC 5280, section 4.1.2.5: both ends of the validity count, to the second."""
+def require_time(certificate: x509.Certificate, now: int) -> None:
+    """It counts at `now` (RFC 5280, section 4.1.2.5): both ends of its validity included, to the second.
+
+    Raises:
+        InvalidProof: `not_yet_valid` or `expired`.
+    """
     if now < int(certificate.not_valid_before_utc.timestamp()) * 1000:
         raise InvalidProof(Fault.NOT_YET_VALID, "a certificate of the chain")
     if now >= _end(certificate):

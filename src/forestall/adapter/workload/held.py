@@ -34,10 +34,12 @@ class Held(Generic[T]):
         self._lock = threading.Lock()
         self._state: _State[T] = _State(NOTHING, 0)
 
-    def replace(self, by_domain: Mapping[str, T]) -> None:
-        """The source lives, and this is all that it says."""
+    def replace(self, by_domain: Mapping[str, T], heard_at: int | None = None) -> None:
+        """This is all that the source says. It would say more as soon as there is more; or it was asked at `heard_at`,
+        and is silent until it is asked again.
+        """
         with self._lock:
-            self._state = _State(dict(by_domain), None)
+            self._state = _State(dict(by_domain), heard_at)
 
     def silence(self, now: int) -> None:
         """The source went silent at `now`; what it said begins to age, unless it does already."""
