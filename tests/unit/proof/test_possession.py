@@ -1,4 +1,4 @@
-"""A proof is for one method, one URL, one token and a short while; a token is for who holds its key, and nobody else."""
+"""A proof is for one method, one URL, one token and a short while; a token is for who holds its key."""
 
 from __future__ import annotations
 
