@@ -81,7 +81,7 @@ class Limits:
     per_issuer: int = 100_000
     """Live burns. A thousand calls a second whose proofs live 100 s."""
     total: int = 1_000_000
-    """Live burns of all issuers: about 200 MB."""
+    """Live burns of all issuers: about 250 MB."""
     lifetime_ms: int = 86_400_000
     """How far ahead `expires_at` may lie. A day; longer than any proof that is meant to be used once."""
     busy_ms: int = 2_000
