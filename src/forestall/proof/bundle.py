@@ -8,7 +8,6 @@ everything that was signed before.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -170,9 +169,10 @@ def _authority(member: Mapping[str, Any]) -> x509.Certificate | None:
     if len(chain[0]) > 2 * MAX_CERTIFICATE:
         raise InvalidProof(Fault.TOO_LARGE, f"a certificate has at most {MAX_CERTIFICATE} bytes")
     try:
-        certificate = parse_authority(base64.b64decode(chain[0], validate=True))
-    except binascii.Error:
+        der = base64.b64decode(chain[0], validate=True)
+    except ValueError:  # also for letters outside of ASCII, which `binascii.Error` is not raised for
         raise InvalidProof(Fault.MALFORMED, "`x5c` is base64") from None
+    certificate = parse_authority(der)
     if certificate.public_key() != key.key:
         raise InvalidProof(Fault.MALFORMED, "the key of `x5c` is another than the entry's")
     return certificate

@@ -38,7 +38,14 @@ MAX_CHAIN = 8
 _SEQUENCE = 0x30
 Kind = TypeVar("Kind", bound=x509.ExtensionType)
 
-UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 """What cryptography raises for a certificate that it cannot read, whole or in part."""
 
 
@@ -52,10 +59,15 @@ def parse_certificate(der: bytes) -> x509.Certificate:
         raise InvalidProof(Fault.TOO_LARGE, f"a certificate has at most {MAX_CERTIFICATE} bytes")
     try:
         certificate = x509.load_der_x509_certificate(der)
-        certificate.extensions  # noqa: B018 - read when first asked for; it has to be readable now
+        # each is read when first asked for, and has to be readable now
+        _ = certificate.extensions, certificate.subject, certificate.issuer
         key = certificate.public_key()
     except UNREADABLE:
         raise InvalidProof(Fault.MALFORMED, "not a certificate that can be read") from None
+    if certificate.serial_number <= 0:  # RFC 5280, section 4.1.2.2
+        raise InvalidProof(Fault.MALFORMED, "a certificate's number is above zero")
+    if not der.endswith(b"\0" + certificate.signature):  # else bits that nobody signed or reads make it another one
+        raise InvalidProof(Fault.MALFORMED, "a certificate's signature is of whole bytes")
     if not _counts(key):  # path validation asks this of who signs, and not of a leaf
         raise InvalidProof(Fault.ALGORITHM, "a key of a kind or a size that does not count")
     return certificate
@@ -166,9 +178,12 @@ def parse_revocations(der: bytes, *, max_bytes: int) -> x509.CertificateRevocati
     if len(der) > max_bytes:
         raise InvalidProof(Fault.TOO_LARGE, f"a revocation list has at most {max_bytes} bytes")
     try:
-        return x509.load_der_x509_crl(der)
+        revoked = x509.load_der_x509_crl(der)
+        # each is read when first asked for, and has to be readable now
+        _ = revoked.extensions, revoked.issuer, [each.extensions for each in revoked]
     except UNREADABLE:
         raise InvalidProof(Fault.MALFORMED, "not a revocation list that can be read") from None
+    return revoked
 
 
 def extension(certificate: x509.Certificate, kind: type[Kind]) -> x509.Extension[Kind] | None:
@@ -213,7 +228,7 @@ def _lists(revoked: x509.CertificateRevocationList, certificate: x509.Certificat
 def _signed_by(revoked: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
     try:
         return revoked.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]  # another kind is a TypeError
-    except (TypeError, *UNREADABLE):
+    except UNREADABLE:
         return False
 
 

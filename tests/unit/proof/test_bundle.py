@@ -102,6 +102,7 @@ def authority_with_a_path(document: dict[str, Any]) -> None:
         lambda document: document["keys"][0].update(x5c=[7]),
         lambda document: document["keys"][0].update(x5c=["not base64!"]),
         lambda document: document["keys"][0].update(x5c=["AAAA"]),
+        lambda document: document["keys"][0].update(x5c=["\x80" + document["keys"][0]["x5c"][0]]),
         lambda document: document["keys"][0].update(public_jwk(new_key())),
         lambda document: document["keys"].append(document["keys"][1]),
         lambda document: document["keys"][1].update(x=document["keys"][1]["y"]),

@@ -322,6 +322,17 @@ def test_a_chain_that_is_no_chain_is_refused() -> None:
     assert fault([chain[0]] * (MAX_CHAIN + 1), source) is Fault.TOO_LARGE
 
 
+def test_a_certificate_whose_form_is_off_is_refused() -> None:
+    source = authority()
+    good = source.x509_svid("/agent").chain[0]
+    version = good.index(b"\xa0\x03\x02\x01\x02") + 4
+    assert fault([good[:version] + b"\x03" + good[version + 1 :]], source) is Fault.MALFORMED
+    signature = x509.load_der_x509_certificate(good).signature
+    unused = len(good) - len(signature) - 1
+    for bits in range(1, 8):
+        assert fault([good[:unused] + bytes([bits]) + good[unused + 1 :]], source) is Fault.MALFORMED
+
+
 # -- JWT
 
 

@@ -221,7 +221,7 @@ def _own(message: Any) -> OwnSvid:
         raise InvalidProof(Fault.WRONG_SUBJECT, "the certificate names another identity")
     try:
         key = load_der_private_key(message.x509_svid_key, password=None)
-    except (TypeError, *UNREADABLE):
+    except UNREADABLE:
         raise InvalidProof(Fault.MALFORMED, "the key cannot be read") from None
     if key.public_key() != leaf.public_key():
         raise InvalidProof(Fault.OTHER_KEY, "the key is not the certificate's")
