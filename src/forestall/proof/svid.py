@@ -66,8 +66,8 @@ def verify_x509_svid(chain: Sequence[bytes], bundles: Bundles, *, trust_domains:
         now: milliseconds since the epoch.
 
     Raises:
-        InvalidProof: `too_large`, `malformed`, `algorithm`, `wrong_trust_domain`, `no_bundle`, `expired`, `not_yet_valid`,
-            `untrusted`, `revoked`.
+        InvalidProof: `too_large`, `malformed`, `algorithm`, `wrong_trust_domain`, `no_bundle`, `expired`,
+            `not_yet_valid`, `untrusted`, `revoked`.
     """
     if len(chain) > MAX_CHAIN:
         raise InvalidProof(Fault.TOO_LARGE, f"at most {MAX_CHAIN} certificates")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from spiffe import JwtSvid as TheirJwtSvid
+from spiffe import TrustDomain, WorkloadApiClient
 
 from forestall.adapter.workload import stubs
 from forestall.adapter.workload.spiffe import WorkloadApi
@@ -358,3 +362,22 @@ def test_an_endpoint_is_a_socket_or_an_address(endpoint: str, target: str) -> No
 def test_any_other_endpoint_is_a_setup_error(endpoint: str) -> None:
     with pytest.raises(SetupError, match="unix:///path/to/socket or tcp://address:port"):
         stubs.target_of(endpoint)
+
+
+def test_a_client_that_others_wrote_understands_our_agent_and_its_svids(agent: WorkloadApiServer) -> None:
+    agent.authority.now = lambda: time.time_ns() // 1_000_000  # it reads the machine's clock
+    agent.authority.rotate()
+    issued = agent.register("/agent")
+    partner = Authority("partner.example", agent.authority.now)
+    agent.federate(partner)
+    with WorkloadApiClient(agent.endpoint) as client:
+        svid = client.fetch_x509_svid()
+        assert str(svid.spiffe_id) == issued.id
+        assert svid.leaf.public_bytes(Encoding.DER) == issued.chain[0]
+        bundles = client.fetch_x509_bundles()
+        assert {str(each.trust_domain) for each in bundles.bundles} == {"example.org", "partner.example"}
+        token = client.fetch_jwt_svid({AUDIENCE})
+        assert str(token.spiffe_id) == issued.id
+        keys = client.fetch_jwt_bundles().get_bundle_for_trust_domain(TrustDomain("example.org"))
+        assert keys is not None
+        assert TheirJwtSvid.parse_and_validate(token.token, keys, {AUDIENCE}).spiffe_id == token.spiffe_id
