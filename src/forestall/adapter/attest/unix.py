@@ -184,7 +184,7 @@ class Attestor:
         """As far as each was certainly the parent of the one before; and whether that is all of them."""
         found: list[Process] = []
         while child.pid != 1:
-            if stat.parent == 0 or len(found) >= self._limits.parents:
+            if len(found) >= self._limits.parents:
                 return tuple(found), False
             try:
                 parent = held.enter_context(process(stat.parent, self._machine.proc))
