@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from forestall.core.errors import SetupError, Unavailable
 from forestall.proof.fault import Fault, InvalidProof
 from forestall.proof.spiffe_id import parse_spiffe_id
 from forestall.proof.svid import JwtSvid, X509Svid, verify_jwt_svid, verify_x509_svid
-from forestall.testing.authority import HOUR_MS, Authority, Issued
+from forestall.testing.authority import HOUR_MS, Authority, Issued, new_key, pkcs8
 from forestall.testing.workload_api import METADATA, WorkloadApiServer
 from tests.unit.adapter.workload.conftest import AUDIENCE, NOW, WAIT_S, Clock, Watched
 
@@ -177,7 +178,12 @@ def test_waits_grow_while_nobody_answers_and_start_over_after_an_answer(
     client.until(lambda: len(client.waited) == 6)
     client.again()
     client.until(lambda: len(client.waited) == 9)
-    assert client.waited == [0.05] * 3 + [0.1] * 3 + [0.2] * 3
+    agent.start()
+    client.again()
+    client.until(lambda: client.api.live)
+    agent.interrupt()
+    client.until(lambda: len(client.waited) == 12)
+    assert client.waited == [0.05] * 3 + [0.1] * 3 + [0.2] * 3 + [0.05] * 3
 
 
 def test_permission_denied_on_an_open_stream_takes_everything_back_at_once(
@@ -238,6 +244,35 @@ def test_an_identity_of_ours_that_ran_out_is_not_given(client: Watched) -> None:
     for now in (NOW + HOUR_MS, NOW - 60_001):
         with pytest.raises(Unavailable):
             client.api.svids(now)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"id": "spiffe://example.org/other"}, "wrong_subject"),
+        ({"key": pkcs8(new_key())}, "other_key"),
+        ({"key": b""}, "malformed"),
+        ({"chain": ()}, "malformed"),
+        ({"chain": (b"\x30\x00",)}, "malformed"),
+    ],
+)
+def test_an_identity_that_does_not_fit_together_is_not_ours(
+    agent: WorkloadApiServer, client: Watched, changes: dict[str, Any], problem: str
+) -> None:
+    issued = agent.authority.x509_svid("/agent")
+    agent.hand_out(replace(issued, **changes))
+    client.until(lambda: any(problem in each for each in client.api.problems))
+    client.until(lambda: own_chain(client) == ())
+    agent.hand_out(issued)
+    client.until(lambda: client.api.problems == ())
+    client.until(lambda: own_chain(client) == issued.chain)
+
+
+def own_chain(client: Watched) -> tuple[bytes, ...]:
+    try:
+        return client.api.svids(NOW)[0].chain
+    except Unavailable:
+        return ()
 
 
 def test_the_key_is_not_shown(client: Watched) -> None:
