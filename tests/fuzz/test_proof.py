@@ -45,7 +45,7 @@ scalars = (
     | texts
 )
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=12
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=6
 )
 
 COMMON: dict[str, Any] = {"iss": ISSUER, "sub": "a", "aud": AUDIENCE, "iat": SECONDS, "exp": SECONDS + 60, "jti": "j"}
