@@ -149,6 +149,10 @@ def test_an_issuer_on_this_machine_has_to_be_asked_for() -> None:
     assert replace(ISSUER, issuer="http://127.0.0.1:8080", loopback=True).loopback
 
 
+def test_an_audience_is_the_api_servers_only_where_there_is_one() -> None:
+    assert replace(ISSUER, audience="kubernetes").audience == "kubernetes"
+
+
 @pytest.mark.parametrize(
     "rule", [("agent", {"sub": "a"}), ("/", {"sub": "a"}), ("/a/../b", {"sub": "a"}), ("/a", {}), ("/a", {"sub": ""})]
 )

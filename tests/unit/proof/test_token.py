@@ -264,6 +264,8 @@ def test_what_would_be_refused_is_not_signed(members: dict[str, Any], fault: Fau
 def test_a_time_is_of_whole_seconds_and_a_key_of_ours() -> None:
     with pytest.raises(ValueError, match="whole seconds"):
         sign_grant(replace(GRANT, expires_at=NOW + 1), OURS)
+    with pytest.raises(ValueError, match="whole seconds"):
+        sign_grant(replace(GRANT, issued_at=NOW + 1), OURS)
     with pytest.raises(ValueError, match="EdDSA or ES256"):
         sign_grant(GRANT, key(Algorithm.RS256))
     with refused(Fault.ALGORITHM):
