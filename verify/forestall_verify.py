@@ -7,6 +7,8 @@ kind (1 byte), length (4, big-endian), check (4: the start of SHA-256(kind || le
   P  the payload sealed beside the entry before it: nonce (12), AES-256-GCM ciphertext, tag; associated data: leaf hash
   C  a C2SP checkpoint, signed with Ed25519, over every entry before it
 
+While it is being written, and after its writer was killed, a file ends in room: zeros, where frames will stand.
+
 Nothing is believed that was not recomputed here. Whatever is not understood is refused.
 """
 
@@ -23,6 +25,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -34,6 +37,13 @@ STREAMS = ("permits", "denials")
 MAX_HEADER = 512
 LIMITS = {b"E": 65_535, b"P": 16 * 1024 * 1024 + 28, b"C": 4096}
 """Bytes a frame's body may have; nothing larger is ever read into memory."""
+HEAD = 9
+"""Bytes of a frame before its body."""
+SECTOR = 512
+"""Bytes that a disk writes as a whole or not at all."""
+BLOCK = 1024 * 1024
+NOTE_END = re.compile(rb"\n\xe2\x80\x94 [^\n]+\n")
+"""The signature under a checkpoint."""
 MAX_SMALL_FILE = 1024 * 1024
 """Bytes of a key, a proof, a leaf or a remembered checkpoint."""
 
@@ -265,23 +275,54 @@ class Stream:
     def _frames(self, file: BinaryIO, report: Report, *, live: bool) -> Iterator[tuple[int, bytes, bytes]]:
         while True:
             at = file.tell()
-            head = file.read(9)
-            if not head:
-                return
+            head = file.read(HEAD)
             kind, length = head[:1], int.from_bytes(head[1:5], "big")
-            if len(head) == 9 and length > LIMITS.get(kind, -1):
+            if kind not in LIMITS and head.strip(b"\0") and not self._begins_in_room(file, at):
                 raise self._refused(at, "no frame begins here")
-            body = file.read(length) if len(head) == 9 else b""
-            if len(head) < 9 or len(body) < length:
-                if not live:
-                    raise self._refused(at, "the last frame is incomplete; if there was a crash, a restart repairs it")
-                if re.search(rb"\n\xe2\x80\x94 [^\n]+\n", body):
-                    raise self._refused(at, "the frame announces more bytes than it has, and a checkpoint follows it")
-                report.unfinished = len(head) + len(body)
-                return
-            if sha256(head[:5] + body).digest()[:4] != head[5:]:
-                raise self._refused(at, "the frame does not match its check")
-            yield at, kind, body
+            if len(head) == HEAD and length > LIMITS.get(kind, length):
+                raise self._refused(at, "no frame begins here")
+            body = file.read(length) if len(head) == HEAD and kind in LIMITS else b""
+            if kind in LIMITS and len(head) == HEAD and len(body) == length:
+                if sha256(head[:5] + body).digest()[:4] == head[5:]:
+                    yield at, kind, body
+                    continue
+                if not self._has_room_in_it(file, at, head + body):
+                    raise self._refused(at, "the frame does not match its check")
+            self._unfinished(file, at, at + HEAD + length if kind in LIMITS else at, report, live=live)
+            return
+
+    def _begins_in_room(self, file: BinaryIO, at: int) -> bool:
+        file.seek(at)
+        return not file.read(SECTOR - at % SECTOR).strip(b"\0")
+
+    def _has_room_in_it(self, file: BinaryIO, at: int, frame: bytes) -> bool:
+        """Was a part of it not written: a whole sector, or all from somewhere on?"""
+        cuts = [0, *range(SECTOR - at % SECTOR, len(frame), SECTOR), len(frame)]
+        if any(not frame[a:b].strip(b"\0") for a, b in pairwise(cuts)):
+            return True
+        file.seek(at + len(frame))
+        return frame.endswith(b"\0") and not any(block.strip(b"\0") for block in iter(lambda: file.read(BLOCK), b""))
+
+    def _unfinished(self, file: BinaryIO, at: int, stop: int, report: Report, *, live: bool) -> None:
+        """What follows the last whole frame: room, or what was being written.
+
+        A disk may have taken the end of a group, its one checkpoint, and not its beginning. But where the frame that
+        says that it ends at `stop` ends in room, not even that: then its length was changed.
+        """
+        written, found, tail, base = at, 0, b"", at
+        file.seek(at)
+        for block in iter(lambda: file.read(BLOCK), b""):
+            if block.strip(b"\0"):
+                written = base + len(block.rstrip(b"\0"))
+            window = tail + block
+            ends = [match.end() for match in NOTE_END.finditer(window)]
+            found += len(ends)
+            tail, base = window[max([len(window) - LIMITS[b"C"], *ends]) :], base + len(block)
+        if found > (stop <= written):
+            raise self._refused(at, "the frame announces more bytes than it has, and a checkpoint follows it")
+        if written > at and not live:
+            raise self._refused(at, "the last frame is incomplete; if there was a crash, a restart repairs it")
+        report.unfinished = written - at
 
     def _entry(self, body: bytes, at: int) -> None:
         entry = self._parsed(body, at)

@@ -100,7 +100,7 @@ def flip(scratch: Scratch) -> None:
 
 def append(scratch: Scratch) -> None:
     with (scratch.home.root / PERMITS).open("ab") as file:
-        file.write(bytes(50))
+        file.write(b"x" * 50)
 
 
 TAMPERED: dict[str, tuple[Callable[[Scratch], object], str, int]] = {

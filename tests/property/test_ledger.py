@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forestall.adapter.ledger.frames import CHECKPOINT, encode
+from forestall.adapter.ledger.frames import CHECKPOINT, ROOM, SECTOR, encode
 from forestall.core.entry import Entry, Stream
 from tests.ledgers import Place, denied, ids, join, overwrite, permitted, settled, split
 
@@ -60,17 +61,33 @@ def write(place: Place, steps: list[str]) -> tuple[dict[Stream, list[str]], dict
     return acknowledged, synced
 
 
-@settings(max_examples=60, deadline=None)
-@given(STEPS, st.data())
-def test_what_was_acknowledged_survives_a_cut_anywhere_behind_the_last_sync(
-    steps: list[str], data: st.DataObject
+def cut(path: Path, synced: int, data: st.DataObject) -> None:
+    """The file system had not taken the new length in."""
+    with path.open("r+b") as file:
+        file.truncate(data.draw(st.integers(synced, path.stat().st_size), label=f"{path.name} cut"))
+
+
+def lose(path: Path, synced: int, data: st.DataObject) -> None:
+    """The disk had taken some of the sectors, in no order."""
+    content = bytearray(path.read_bytes())
+    end = len(content.rstrip(ROOM))
+    for sector in range(synced - synced % SECTOR, end, SECTOR):
+        if data.draw(st.booleans(), label=f"{path.name} {sector} lost"):
+            low, high = max(sector, synced), min(sector + SECTOR, end)
+            content[low:high] = bytes(max(0, high - low))
+    overwrite(path, content)
+
+
+@pytest.mark.parametrize("fail", [cut, lose])
+@settings(max_examples=80)
+@given(steps=STEPS, data=st.data())
+def test_what_was_acknowledged_survives_a_power_cut(
+    fail: Callable[[Path, int, st.DataObject], None], steps: list[str], data: st.DataObject
 ) -> None:
     with temporary() as place:
         acknowledged, synced = write(place, steps)
         for stream, path in ((Stream.PERMITS, place.permits), (Stream.DENIALS, place.denials)):
-            size = path.stat().st_size
-            with path.open("r+b") as file:
-                file.truncate(data.draw(st.integers(synced[stream], size), label=f"{stream} cut"))
+            fail(path, synced[stream], data)
         with place.open() as ledger:
             for stream in Stream:
                 kept = ids(ledger, stream)

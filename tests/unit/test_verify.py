@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import forestall_verify
-from forestall.adapter.ledger.frames import CHECKPOINT, ENTRY, PAYLOAD, Frame, encode
+from forestall.adapter.ledger.frames import CHECKPOINT, ENTRY, PAYLOAD, ROOM, SECTOR, Frame, encode
 from forestall.adapter.ledger.proof import prove
 from forestall.adapter.ledger.reader import LogReader
 from forestall.core.canonical import canonical
@@ -280,7 +280,52 @@ def test_a_ledger_that_is_being_written_verifies_live_alone(place: Place, capsys
     capsys.readouterr()
     overwrite(place.permits, whole[: parts[8].end + 3])
     assert place.verify("--live") == 0
-    assert "2 entries not yet signed, 3 bytes unfinished." in capsys.readouterr().out
+    assert "2 entries not yet signed, 1 bytes unfinished." in capsys.readouterr().out  # of three, two are still room
+
+
+def room(place: Place, count: int) -> None:
+    with place.permits.open("ab") as file:
+        file.write(bytes(count))
+
+
+def test_room_behind_the_last_frame_is_nothing(place: Place) -> None:
+    for count in (1, 8, 9, 511, 70_000):
+        room(place, count)
+        assert place.verify() == 0
+        assert place.verify("--live") == 0
+
+
+def test_a_group_that_a_crash_tore_by_sectors_verifies_live_alone(place: Place) -> None:
+    room(place, 70_000)
+    whole = place.permits.read_bytes()
+    notes = [part for part in split(place.permits)[1] if part.kind == CHECKPOINT]
+    start, end = notes[-2].end, notes[-1].end
+    for sector in range(start - start % SECTOR, end, SECTOR):
+        torn = bytearray(whole)
+        low, high = max(start, sector), min(end, sector + SECTOR)
+        torn[low:high] = bytes(high - low)
+        overwrite(place.permits, torn)
+        lost_first = sector <= start
+        assert place.verify() == (0 if lost_first and end <= sector + SECTOR else 76)
+        assert place.verify("--live") == 0
+
+
+def test_a_changed_byte_is_no_crash(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    room(place, 70_000)
+    whole = place.permits.read_bytes()
+    start, end = split(place.permits)[1][-1].start, len(whole.rstrip(ROOM))
+    for at in range(start, end - 1):
+        changed = bytearray(whole)
+        changed[at] ^= 0x20
+        overwrite(place.permits, changed)
+        assert refused(place, capsys, "--live")
+
+
+def test_what_stands_behind_room_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    room(place, 3)
+    with place.permits.open("ab") as file:
+        file.write(b"more")
+    assert "no frame begins here" in refused(place, capsys, "--live")
 
 
 def test_a_length_that_swallows_signed_entries_is_refused_live_too(

@@ -2,6 +2,10 @@
 
 A frame is its kind (1 byte), the length of its body (4 bytes, big-endian), a check (the first 4 bytes of
 SHA-256(kind || length || body)) and the body. The check finds accidents and says where; the tree finds intent.
+
+While a log is being written its file ends in room: zeros, on disk already, so that a sync has no blocks to allocate. No
+frame begins with a zero. A crash can leave a part of a frame in it, in whole sectors: what is unfinished is told from
+what is damaged by what is missing of it.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -34,6 +39,12 @@ LIMITS = {ENTRY: MAX_ENTRY, PAYLOAD: MAX_SEALED + SEAL_OVERHEAD, CHECKPOINT: MAX
 MAGIC = "forestall-log 1 "
 MAX_HEADER = 512
 """Bytes of the header line."""
+
+ROOM = b"\0"
+"""What stands where nothing was written yet."""
+
+SECTOR = 512
+"""Bytes that a disk writes as a whole or not at all."""
 
 _HEAD = Struct(">cI4s")
 _BLOCK = 256 * 1024
@@ -76,7 +87,7 @@ def read_header(fd: int, path: Path) -> tuple[str, int] | None:
 
 
 def frames(fd: int, start: int, end: int, path: Path) -> Iterator[Frame]:
-    """The whole frames between two offsets. An incomplete last one ends the iteration and is not yielded.
+    """The whole frames between two offsets. Room, or a last one that is unfinished, ends the iteration.
 
     Raises:
         Tampered: a frame's kind, length or check is wrong; says which byte.
@@ -88,6 +99,8 @@ def frames(fd: int, start: int, end: int, path: Path) -> Iterator[Frame]:
             if len(block) < _HEAD.size:
                 return
         kind, length, check = _HEAD.unpack_from(block, at - base)
+        if kind == ROOM:
+            return
         if length > LIMITS.get(kind, -1):
             raise damaged(path, at, "no frame begins here")
         stop = at + _HEAD.size + length
@@ -100,9 +113,38 @@ def frames(fd: int, start: int, end: int, path: Path) -> Iterator[Frame]:
         offset = at - base
         body = block[offset + _HEAD.size : stop - base]
         if sha256(block[offset : offset + 5] + body).digest()[:4] != check:
+            if is_unfinished(fd, at, stop, end):
+                return
             raise damaged(path, at, "the frame does not match its check")
         yield Frame(kind, body, at, stop)
         at = stop
+
+
+def is_unfinished(fd: int, start: int, stop: int, end: int) -> bool:
+    """Is a part of these bytes of a frame still room: a whole sector of them, or all from somewhere on?
+
+    `end`: of the file, with the room that follows. A writer is in the midst of it, or died there.
+    """
+    data = os.pread(fd, stop - start, start)
+    bounds = [start, *range(start - start % SECTOR + SECTOR, stop, SECTOR), stop]
+    return any(is_room(data[a - start : b - start]) for a, b in pairwise(bounds)) or (
+        data.endswith(ROOM) and written_end(fd, stop, end) == stop
+    )
+
+
+def written_end(fd: int, start: int, end: int) -> int:
+    """Where room begins, at or behind `start`."""
+    while end > start:
+        base = max(start, end - _BLOCK)
+        written = os.pread(fd, end - base, base).rstrip(ROOM)
+        if written:
+            return base + len(written)
+        end = base
+    return start
+
+
+def is_room(data: bytes) -> bool:
+    return not data.strip(ROOM)
 
 
 def damaged(path: Path, byte: int, what: str) -> Tampered:

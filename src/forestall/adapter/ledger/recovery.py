@@ -1,8 +1,9 @@
 """What is done to a log file when it is opened for writing (docs/adr/0004-log-format.md, Recovery).
 
-The tree is rebuilt and held against the last checkpoint. An incomplete last frame is a torn tail: nothing in it was
-acknowledged, because what is acknowledged lies before the checkpoint of its group. Everything else that does not check
-is Tampered, also a "torn" frame with one of our checkpoints behind it: then its length was changed, not the end lost.
+The tree is rebuilt and held against the last checkpoint. An unfinished last frame is a torn tail: nothing in it was
+acknowledged, because what is acknowledged lies before the checkpoint of its group, and was synced with it. A disk may
+have taken the end of a group and not its beginning, so the tail may hold that one checkpoint. Everything else that does
+not check is Tampered, also a "torn" frame with more of our checkpoints behind it: then its length was changed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,20 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from forestall.adapter.ledger.frames import CHECKPOINT, ENTRY, MAX_ENTRY, PAYLOAD, Frame, damaged, frames, read_header
+from forestall.adapter.ledger.frames import (
+    CHECKPOINT,
+    ENTRY,
+    MAX_ENTRY,
+    PAYLOAD,
+    ROOM,
+    SECTOR,
+    Frame,
+    damaged,
+    frames,
+    is_room,
+    read_header,
+    written_end,
+)
 from forestall.core.canonical import parse
 from forestall.core.errors import InvalidInput, Tampered
 from forestall.core.merkle import Tree, leaf_hash
@@ -61,9 +75,10 @@ def recover(fd: int, path: Path, verifier: Verifier) -> Recovered | None:
     for frame in frames(fd, start, end, path):
         found.take(frame)
     found.finish()
-    if found.recovered.end < end:
-        _require_torn(fd, path, found.recovered.end, end, verifier)
-        found.recovered.torn = end - found.recovered.end
+    written = written_end(fd, found.recovered.end, end)
+    if found.recovered.end < written:
+        _require_torn(fd, path, found.recovered.end, written, verifier)
+        found.recovered.torn = written - found.recovered.end
     return found.recovered
 
 
@@ -142,17 +157,31 @@ def _is_sealed(leaf: bytes, path: Path, start: int) -> bool:
     return body.get("sealed") is True
 
 
-def _require_torn(fd: int, path: Path, start: int, end: int, verifier: Verifier) -> None:
-    """Refuse to cut what holds a checkpoint of ours: a torn write ends before its group's checkpoint does."""
-    mark = f"{verifier.name}\n".encode()
+def _require_torn(fd: int, path: Path, start: int, written: int, verifier: Verifier) -> None:
+    """Refuse to cut what was synced: the checkpoint of a group that a crash tore is the only one of ours behind it.
+
+    Not even that one where the frame ends in room, or beyond the file: then it is the length that was changed.
+    """
+    head = os.pread(fd, 5, start)
+    if head[:1] == ROOM and not is_room(os.pread(fd, SECTOR - start % SECTOR, start)):
+        raise damaged(path, start, "no frame begins here")
+    whole = head[:1] == ROOM or start + 9 + int.from_bytes(head[1:], "big") <= written
+    if _checkpoints(fd, path, start, written, verifier) > whole:
+        raise damaged(path, start, "a frame announces more bytes than it has, and signed entries follow it")
+
+
+def _checkpoints(fd: int, path: Path, start: int, end: int, verifier: Verifier) -> int:
+    """How many checkpoints of ours stand between two offsets, as far as one need know: none, one, or more."""
+    mark, count = f"{verifier.name}\n".encode(), 0
     for base in range(start, end, _WINDOW):
         window = os.pread(fd, _WINDOW + 2 * len(mark), base)
         found = window.find(mark)
-        while found >= 0:
-            body = base + found
-            if _is_checkpoint(fd, path, body - 9, end, verifier):
-                raise damaged(path, start, "a frame announces more bytes than it has, and signed entries follow it")
+        while 0 <= found < _WINDOW:
+            count += _is_checkpoint(fd, path, base + found - 9, end, verifier)
+            if count > 1:
+                return count
             found = window.find(mark, found + 1)
+    return count
 
 
 def _is_checkpoint(fd: int, path: Path, start: int, end: int, verifier: Verifier) -> bool:

@@ -14,6 +14,7 @@ import os
 import threading
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from forestall.adapter.ledger.checkpoint import Signer
     from forestall.adapter.ledger.seal import Sealer
     from forestall.core.entry import Entry
+
+
+MIN_ROOM, MAX_ROOM = 64 * 1024, 1024 * 1024
+"""Bytes of zeros that a log has ahead of it when it begins a new stretch: as many as it has, within these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class StreamFile:
         self._tree: Tree = state.tree
         self._marks: array[int] = state.marks
         self._end = state.end
+        self._room = state.end
+        """Where the file ends: what is written next goes into zeros that are on disk already."""
         self._signed = state.signed
         self._synced = 0
         self._syncing = threading.Lock()
@@ -177,6 +184,9 @@ class StreamFile:
     def close(self) -> None:
         with self._syncing, self._lock:
             if self._fd >= 0:
+                if not self._broken:
+                    with suppress(OSError):  # what is left of the room says nothing
+                        os.ftruncate(self._fd, self._end)
                 os.close(self._fd)
             self._fd = -1
             self._broken = self._broken or "The ledger is closed; open it again."
@@ -193,17 +203,30 @@ class StreamFile:
         if signs:
             parts.append(encode(CHECKPOINT, self._signer.sign(size, self._tree.root())))
         data = b"".join(parts)
+        if self._end + len(data) > self._room:
+            self._make_room(self._end + len(data))
         _put(self._fd, data, self._end)
         self._end += len(data)
         if signs:
             self._signed = size
+
+    def _make_room(self, least: int) -> None:
+        """Zeros up to `least`, and ahead of it where the disk has space: a sync that allocates takes twice as long."""
+        ahead = min(MAX_ROOM, max(MIN_ROOM, least))
+        try:
+            _put(self._fd, bytes(least + ahead - self._room), self._room)
+            self._room = least + ahead
+        except OSError:
+            os.ftruncate(self._fd, self._room)
+            _put(self._fd, bytes(least - self._room), self._room)
+            self._room = least
 
     def _cut(self, end: int) -> None:
         """After a failed write: back to `end`, or never again."""
         try:
             os.ftruncate(self._fd, end)
             if os.fstat(self._fd).st_size == end:
-                self._end = end
+                self._end = self._room = end
                 return
             reason = "it could not be cut back after a failed write"
         except OSError as error:
@@ -213,7 +236,7 @@ class StreamFile:
     def _require_good(self) -> None:
         self._require_unbroken()
         status = os.fstat(self._fd)
-        if status.st_size != self._end or status.st_nlink == 0:
+        if status.st_size != self._room or status.st_nlink == 0:
             self._broken = f"{self._path} was changed by somebody else. Run forestall-verify, then restart."
             raise Unavailable(self._broken)
 

@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from forestall.adapter.ledger.frames import CHECKPOINT, ENTRY, LIMITS, PAYLOAD, encode, frames, header, read_header
+from forestall.adapter.ledger.frames import (
+    CHECKPOINT,
+    ENTRY,
+    LIMITS,
+    PAYLOAD,
+    SECTOR,
+    encode,
+    frames,
+    header,
+    read_header,
+    written_end,
+)
 from forestall.core.errors import Tampered
 
 HEADER = header("example.org/test/permits")
@@ -75,3 +86,36 @@ def test_a_header_that_was_cut_is_known_as_such(tmp_path: Path, length: int) -> 
 def test_another_file_is_not_a_log(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(Tampered, match="byte 0"):
         head(tmp_path / "log", content)
+
+
+@pytest.mark.parametrize("zeros", [1, 8, 9, 600, 300_000])
+def test_room_ends_a_log(tmp_path: Path, zeros: int) -> None:
+    assert read(tmp_path / "log", encode(ENTRY, b"{}") + bytes(zeros)) == [(ENTRY, b"{}")]
+
+
+@pytest.mark.parametrize("written", [1, 5, 9, 10, 700])
+def test_a_frame_that_is_being_written_into_room_is_not_yielded(tmp_path: Path, written: int) -> None:
+    frame = encode(ENTRY, b"x" * 1000)
+    assert read(tmp_path / "log", encode(ENTRY, b"{}") + frame[:written] + bytes(5000)) == [(ENTRY, b"{}")]
+
+
+def test_a_frame_that_lost_a_sector_ends_a_log(tmp_path: Path) -> None:
+    frame = encode(ENTRY, b"x" * 3 * SECTOR)
+    start = SECTOR - len(HEADER) % SECTOR
+    torn = frame[:start] + bytes(SECTOR) + frame[start + SECTOR :]
+    assert read(tmp_path / "log", torn + encode(ENTRY, b"{}")) == []
+    shifted = frame[: start + 1] + bytes(SECTOR - 2) + frame[start + SECTOR - 1 :]
+    with pytest.raises(Tampered, match="does not match its check"):
+        read(tmp_path / "log", shifted + encode(ENTRY, b"{}"))
+
+
+@pytest.mark.parametrize(
+    ("content", "end"), [(b"", 0), (bytes(9), 0), (b"a" + bytes(400_000), 1), (bytes(9) + b"b", 10)]
+)
+def test_where_room_begins(tmp_path: Path, content: bytes, end: int) -> None:
+    (tmp_path / "log").write_bytes(content)
+    fd = os.open(tmp_path / "log", os.O_RDONLY)
+    try:
+        assert written_end(fd, 0, len(content)) == end
+    finally:
+        os.close(fd)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from forestall.adapter.ledger.frames import CHECKPOINT, ENTRY, PAYLOAD, encode
+from forestall.adapter.ledger.frames import CHECKPOINT, ENTRY, PAYLOAD, ROOM, SECTOR, encode
 from forestall.core.entry import Stream
 from forestall.core.errors import Tampered
 from tests.ledgers import ORIGIN, Place, denied, ids, join, overwrite, permitted, settled, split
@@ -53,6 +53,49 @@ def test_a_torn_tail_is_cut_at_any_byte_and_nothing_acknowledged_is_lost(place: 
         assert reopen(copy) == ["a", "b"]
         assert copy.verify() == 0
         shutil.rmtree(copy.root)
+
+
+def test_a_group_that_lost_any_of_its_sectors_is_cut_and_nothing_before_it_is_lost(
+    place: Place, tmp_path: Path
+) -> None:
+    reopen(place)
+    whole = place.permits.read_bytes()
+    with place.open() as ledger:
+        ledger.append(permitted("e"))
+        content = place.permits.read_bytes()
+    start, end = len(whole), len(content.rstrip(ROOM))
+    assert len(content) > end
+    for sector in range(start - start % SECTOR, end, SECTOR):
+        copy = Place(tmp_path / "copy")
+        shutil.copytree(place.root, copy.root)
+        low, high = max(start, sector), min(end, sector + SECTOR)
+        overwrite(copy.permits, content[:low] + bytes(high - low) + content[high:])
+        assert reopen(copy)[:3] == ["a", "b", "a"]
+        assert copy.verify() == 0
+        shutil.rmtree(copy.root)
+
+
+def test_two_groups_behind_what_seems_torn_were_not_torn(place: Place) -> None:
+    with place.open() as ledger:
+        for name in "efgh":
+            ledger.append(permitted(name))
+    content = bytearray(place.permits.read_bytes())
+    _, parts = split(place.permits)
+    start = [part for part in parts if part.kind == ENTRY][-4].start
+    content[start : start + SECTOR - start % SECTOR] = bytes(SECTOR - start % SECTOR)
+    overwrite(place.permits, content)
+    with pytest.raises(Tampered, match=f"byte {start}"):
+        place.open()
+
+
+def test_a_beginning_that_was_wiped_is_not_room(place: Place) -> None:
+    reopen(place)
+    content = bytearray(place.permits.read_bytes())
+    start = [part for part in split(place.permits)[1] if part.kind == ENTRY][-1].start
+    content[start] = 0
+    overwrite(place.permits, content)
+    with pytest.raises(Tampered, match=f"byte {start}: no frame begins here"):
+        place.open()
 
 
 def test_an_entry_whose_payload_was_torn_off_goes_with_it(place: Place) -> None:
