@@ -94,7 +94,7 @@ def test_a_cut_anywhere_in_the_last_group_is_repaired_to_its_last_whole_entry(us
 def flip(scratch: Scratch) -> None:
     file = scratch.home.root / PERMITS
     data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[len(data.rstrip(b"\0")) // 2] ^= 1
     file.write_bytes(data)
 
 

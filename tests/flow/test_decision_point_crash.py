@@ -353,7 +353,7 @@ def _break_key(home: Home) -> str:
 def _break_log(home: Home) -> str:
     path = home.ledger / "permits.log"
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[len(data.rstrip(b"\0")) // 2] ^= 1
     path.write_bytes(data)
     return "permits.log"
 
