@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from forestall.core.ask import (
     Ask,
@@ -50,58 +50,91 @@ class Unstoppable(asyncio.Future[T]):
 _INTERRUPTS = (KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit)
 
 
+class Drive(Generic[T]):
+    """A flow on its way: it goes on until something has to be awaited, and then says what.
+
+    `run` and `run_async` are what most callers want. Who waits for many flows at once goes on with each as its answer
+    comes. `deadline` is on `time.monotonic`, for the decision, not for what it permits.
+    """
+
+    __slots__ = ("_deadline", "_flow", "_handlers", "_interrupt", "_result", "ask")
+
+    def __init__(self, flow: Flow[T], handlers: Handlers, deadline: float | None = None) -> None:
+        self._flow = flow
+        self._handlers = handlers
+        self._deadline = deadline
+        self._interrupt: BaseException | None = None
+        self._result: T | None = None
+        self.ask: Ask | None = None
+        """What is awaited."""
+
+    def go(self, answer: Any = None, failure: CannotDo | None = None) -> Awaitable[Any] | None:
+        """Go on with the answer to `ask`, or with why there is none. What to await next; None at the flow's end."""
+        while True:
+            try:
+                ask = self._flow.send(answer) if failure is None else self._flow.throw(failure)
+            except StopIteration as stop:
+                self.ask, self._result = None, stop.value
+                return None
+            answer, failure = None, _forbidden_now(ask, self._interrupt, self._deadline)
+            if failure is not None:
+                continue
+            try:
+                answer = _handler(self._handlers, ask)(ask)
+            except BaseException as error:  # noqa: BLE001 - an error of any kind is a refusal, a Rust panic included
+                failure = self._failure(error)
+                continue
+            if hasattr(answer, "__await__"):
+                self.ask = ask
+                awaited: Awaitable[Any] = answer
+                return awaited
+
+    def fail(self, error: BaseException) -> Awaitable[Any] | None:
+        """As `go`: what was awaited raised this."""
+        return self.go(failure=self._failure(error))
+
+    def stop(self, error: BaseException) -> None:
+        """From here on only what finishes or cleans up is begun, and then `error` is raised."""
+        self._interrupt = self._interrupt or error
+
+    def outcome(self) -> T:
+        """What the flow came to, once it has ended. Raises what stopped it."""
+        if self._interrupt is not None:
+            raise self._interrupt from None
+        return cast("T", self._result)
+
+    def _failure(self, error: BaseException) -> CannotDo:
+        if isinstance(error, _INTERRUPTS):
+            self._interrupt = error
+        return translate(error)
+
+
 def run(flow: Flow[T], handlers: Handlers, *, deadline: float | None = None) -> T:
-    """Carry a flow out, blocking. `deadline` is on `time.monotonic`, for the decision, not for what it permits."""
-    answer: Any = None
-    failure: CannotDo | None = None
-    interrupt: BaseException | None = None
-    while True:
-        try:
-            ask = flow.send(answer) if failure is None else flow.throw(failure)
-        except StopIteration as stop:
-            if interrupt is not None:
-                raise interrupt from None
-            result: T = stop.value
-            return result
-        answer, failure = None, _forbidden_now(ask, interrupt, deadline)
-        if failure is not None:
-            continue
-        try:
-            answer = _settled(_handler(handlers, ask)(ask), ask)
-        except BaseException as error:  # noqa: BLE001 - an error of any kind is a refusal, a Rust panic included
-            answer, failure = None, translate(error)
-            if isinstance(error, _INTERRUPTS):
-                interrupt = error
+    """Carry a flow out, blocking. `deadline` as in `Drive`."""
+    drive = Drive(flow, handlers, deadline)
+    waiting = drive.go()
+    while waiting is not None:
+        waiting = drive.go(failure=_unawaited(waiting, drive.ask))
+    return drive.outcome()
 
 
 async def run_async(flow: Flow[T], handlers: Handlers, *, deadline: float | None = None) -> T:
-    """Carry a flow out on the running loop. `deadline` as in `run`."""
-    answer: Any = None
-    failure: CannotDo | None = None
-    interrupt: BaseException | None = None
-    while True:
+    """Carry a flow out on the running loop. `deadline` as in `Drive`."""
+    drive = Drive(flow, handlers, deadline)
+    waiting = drive.go()
+    while waiting is not None:
         try:
-            ask = flow.send(answer) if failure is None else flow.throw(failure)
-        except StopIteration as stop:
-            if interrupt is not None:
-                raise interrupt from None
-            result: T = stop.value
-            return result
-        answer, failure = None, _forbidden_now(ask, interrupt, deadline)
-        if failure is not None:
-            continue
-        try:
-            answer = _handler(handlers, ask)(ask)
-            if hasattr(answer, "__await__"):
-                if type(ask) in FINISHING:
-                    answer, stopped = await _to_the_end(answer)
-                    interrupt = interrupt or stopped
-                else:
-                    answer = await _until(answer, ask, deadline)
-        except BaseException as error:  # noqa: BLE001 - an error of any kind is a refusal, a Rust panic included
-            answer, failure = None, translate(error)
-            if isinstance(error, _INTERRUPTS):
-                interrupt = error
+            if type(drive.ask) in FINISHING:
+                answer, stopped = await _to_the_end(waiting)
+                if stopped is not None:
+                    drive.stop(stopped)
+            else:
+                answer = await _until(waiting, drive.ask, deadline)
+        except BaseException as error:  # noqa: BLE001 - as in `Drive`
+            waiting = drive.fail(error)
+        else:
+            waiting = drive.go(answer)
+    return drive.outcome()
 
 
 def translate(error: BaseException) -> CannotDo:
@@ -135,16 +168,14 @@ def _handler(handlers: Handlers, ask: Ask) -> Callable[[Any], Any]:
         raise CannotDo(Reason.UNAVAILABLE, f"nothing here carries out {type(ask).__name__}") from None
 
 
-def _settled(answer: Any, ask: Ask) -> Any:
-    """The answer, unless it is still to come: nobody here awaits it, so a record would be taken for written."""
-    if hasattr(answer, "__await__"):
-        if isinstance(answer, Coroutine):
-            answer.close()
-        raise CannotDo(Reason.UNAVAILABLE, f"what carries out {type(ask).__name__} has to be awaited: use run_async")
-    return answer
+def _unawaited(answer: Awaitable[Any], ask: Ask | None) -> CannotDo:
+    """An answer that is still to come, where nobody awaits it: a record would be taken for written."""
+    if isinstance(answer, Coroutine):
+        answer.close()
+    return CannotDo(Reason.UNAVAILABLE, f"what carries out {type(ask).__name__} has to be awaited: use run_async")
 
 
-async def _until(answer: Awaitable[Any], ask: Ask, deadline: float | None) -> Any:
+async def _until(answer: Awaitable[Any], ask: Ask | None, deadline: float | None) -> Any:
     if deadline is None or type(ask) in DEED:
         return await answer
     return await asyncio.wait_for(answer, max(0.0, deadline - time.monotonic()))

@@ -176,9 +176,16 @@ def find_tool(rules: Rules, tool: str) -> Tool | None:
     return METHOD_TOOL if tool == METHOD_TOOL.id else rules.catalogue.find(tool)
 
 
-def record(parts: Parts, entry: Entry) -> Awaitable[Position] | None:
-    """Into the ledger, and from there into the state. At once where nothing waits for the disk."""
+def record(parts: Parts, entry: Entry, *, alone: bool = False) -> Awaitable[Position] | None:
+    """Into the ledger, and from there into the state. At once where nothing waits for the disk.
+
+    `alone`: nobody else waits for this loop, so that it may stand still for a quick disk.
+    """
     if entry.durable:
+        position = parts.ledger.append_at_once(entry) if alone else None
+        if position is not None:
+            _apply(parts, entry, position)
+            return None
         return parts.ledger.append_async(entry, lambda position: _apply(parts, entry, position))
     _apply(parts, entry, parts.ledger.append(entry))
     return None

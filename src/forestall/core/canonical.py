@@ -129,19 +129,23 @@ _DECODERS = {
 
 def _check(value: Any, depth: int, escapes: bool) -> None:
     """Refuse what nests too deep, and, where the text could hold them, lone surrogates."""
-    if isinstance(value, dict):
-        if depth <= 0:
-            raise InvalidInput("The message nests too deep.")
-        for name, member in value.items():
-            if escapes:
-                _check(name, depth, escapes)
+    if escapes and type(value) is str:
+        _require_whole(value)
+    if type(value) is not dict and type(value) is not list:
+        return
+    if depth <= 0:
+        raise InvalidInput("The message nests too deep.")
+    if type(value) is dict and escapes:
+        for name in value:
+            _require_whole(name)
+    for member in value.values() if type(value) is dict else value:
+        kind = type(member)
+        if kind is dict or kind is list or (escapes and kind is str):
             _check(member, depth - 1, escapes)
-    elif isinstance(value, list):
-        if depth <= 0:
-            raise InvalidInput("The message nests too deep.")
-        for member in value:
-            _check(member, depth - 1, escapes)
-    elif escapes and isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+
+
+def _require_whole(text: str) -> None:
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
         raise InvalidInput("A string holds half of a surrogate pair.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from forestall.core.ask import CannotDo
@@ -33,7 +33,7 @@ class Channel(asyncio.Protocol):
         self._ended = False
         self._known = False
         """Has the peer said who it is?"""
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
 
     # -- what a subclass does
 
@@ -111,6 +111,11 @@ class Channel(asyncio.Protocol):
         if not self._ended:
             self.handle(frame)
 
+    @property
+    def unread(self) -> bool:
+        """Did more come than was handled?"""
+        return bool(self._buffer)
+
     # -- out, and the end
 
     def send(self, frame: dict[str, Any]) -> None:
@@ -147,6 +152,13 @@ class Channel(asyncio.Protocol):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def wait_for(self, awaited: Awaitable[Any], then: Callable[[asyncio.Future[Any]], None]) -> None:
+        """Call `then` once it is done; `settled` waits for it."""
+        future = asyncio.ensure_future(awaited)
+        self._tasks.add(future)
+        future.add_done_callback(then)
+        future.add_done_callback(self._tasks.discard)
 
     async def settled(self) -> None:
         """Until nothing that was started runs any more."""

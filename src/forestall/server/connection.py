@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from forestall import __version__
 from forestall.adapter.identity import Peer, asserted, peer_of
 from forestall.core.action import ask_for
-from forestall.core.ask import CannotDo, FindTool, NotStarted, Perform
+from forestall.core.ask import CannotDo, FindTool, NotStarted, Perform, Record
 from forestall.core.entry import quarantined
 from forestall.core.errors import ForestallError, InvalidInput
 from forestall.core.flow import Known, govern, refuse
@@ -28,7 +28,7 @@ from forestall.core.reason import Reason
 from forestall.core.task import close_task, open_task
 from forestall.frame import PROTOCOL
 from forestall.policy.schema import METHOD_TOOL
-from forestall.run import run_async
+from forestall.run import Drive, run, run_async
 from forestall.server.channel import Channel
 from forestall.server.frames import (
     MESSAGE,
@@ -109,7 +109,7 @@ class Connection(Channel):
         if self._timer is not None:
             self._timer.cancel()
         for pending in tuple(self._pending.values()):
-            pending.give_up("the connection ended")
+            self._give_up(pending, "the connection ended")
 
     async def _finish(self) -> None:
         await self.settled()
@@ -225,16 +225,19 @@ class Connection(Channel):
         pending = Pending(number, action, is_method)
         if len(self._pending) >= self._parts.config.serve.max_asks:
             why = "more calls at once than max_asks under [serve]"
-            self.start(self._refuse_at_once(pending, Deny(action.id, Reason.UNAVAILABLE, detail=why)))
+            self._refuse_at_once(pending, Deny(action.id, Reason.UNAVAILABLE, detail=why))
             return
         if tool == METHOD_TOOL.id and not is_method:
             why = "a method is not asked for as a tool"
-            self.start(self._refuse_at_once(pending, Deny(action.id, Reason.UNKNOWN_TOOL, detail=why)))
+            self._refuse_at_once(pending, Deny(action.id, Reason.UNKNOWN_TOOL, detail=why))
             return
         self._pending[number] = self._by_action[action.id] = pending
+        self._point.undecided += 1
         limit = self._parts.config.serve.decision_timeout_ms / 1000
         pending.timer = self._loop.call_later(limit, self._late, pending)
-        pending.running = self.start(self._govern(pending, time.monotonic() + limit))
+        drive = Drive(govern(action), self._handlers(), time.monotonic() + limit)
+        pending.drive = drive
+        self._go_on(pending, drive.go)
 
     def _action(self, tool: str, pin: str, arguments: dict[str, Any]) -> Action:
         assert self.grant is not None
@@ -255,37 +258,54 @@ class Connection(Channel):
         told = read_refused(frame)
         action = self._action(MESSAGE, "", {})
         denial = Deny(action.id, told.reason, detail=told.detail)
-        self.start(self._refuse_at_once(Pending(told.id, action), denial))
+        self._refuse_at_once(Pending(told.id, action), denial)
 
-    async def _govern(self, pending: Pending, deadline: float) -> None:
-        pending.begun = True
-        denial = Deny(pending.action.id, Reason.CANCELLED)
-        flow = refuse(denial, pending.action, Known(self.subject)) if pending.cancelled else govern(pending.action)
+    def _go_on(self, pending: Pending, step: Callable[[], Awaitable[Any] | None]) -> None:
+        """Carry its flow on, to where it waits or to its end. A task for each would double what waiting costs."""
+        assert pending.drive is not None
         try:
-            outcome = await run_async(flow, self._handlers(), deadline=deadline)
+            waiting = step()
+            if waiting is pending.outcome and waiting is not None:
+                return  # `_report` goes on
+            if waiting is not None:
+                self.wait_for(waiting, lambda done: self._came(pending, done))
+                return
+            outcome: Outcome = pending.drive.outcome()
         except asyncio.CancelledError:
-            outcome = denial
+            outcome = Deny(pending.action.id, Reason.CANCELLED)
         except Exception as error:  # noqa: BLE001 - a fault of our own: nobody may be left waiting for it
-            outcome = await self._broken(pending, error)
-        finally:
-            if pending.timer is not None:
-                pending.timer.cancel()
-            self._by_action.pop(pending.action.id, None)
-            self._pending.pop(pending.frame, None)
+            outcome = self._broken(pending, error)
+        if pending.timer is not None:
+            pending.timer.cancel()
+        self._point.undecided -= pending.outcome is None
+        self._by_action.pop(pending.action.id, None)
+        self._pending.pop(pending.frame, None)
         self._answer(pending, outcome)
 
-    async def _broken(self, pending: Pending, error: Exception) -> Deny:
+    async def settled(self) -> None:
+        """As of a channel, and until no permit is out."""
+        while running := {*self._tasks, *(one.outcome for one in self._pending.values() if one.outcome is not None)}:
+            await asyncio.wait(running)
+
+    def _came(self, pending: Pending, done: asyncio.Future[Any]) -> None:
+        """What its flow waited for is there, or never will be."""
+        drive = pending.drive
+        assert drive is not None
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        self._go_on(pending, (lambda: drive.go(done.result())) if error is None else (lambda: drive.fail(error)))
+
+    def _broken(self, pending: Pending, error: Exception) -> Deny:
         """The flow itself raised. What it permitted before that, if anything, is swept as ambiguous."""
         detail = f"a fault of Forestall's own: {type(error).__name__}"
         denial = Deny(pending.action.id, Reason.UNAVAILABLE, detail=detail)
         if pending.outcome is None:
             with suppress(Exception):  # it stands whether or not that can be written
-                await run_async(refuse(denial, pending.action, Known(self.subject)), self._handlers())
+                run(refuse(denial, pending.action, Known(self.subject)), self._handlers())
         return denial
 
-    async def _refuse_at_once(self, pending: Pending, denial: Deny) -> None:
+    def _refuse_at_once(self, pending: Pending, denial: Deny) -> None:
         """Nothing has to be asked to know that it is denied. It is recorded as ever."""
-        self._answer(pending, await run_async(refuse(denial, pending.action, Known(self.subject)), self._handlers()))
+        self._answer(pending, run(refuse(denial, pending.action, Known(self.subject)), self._handlers()))
 
     def _answer(self, pending: Pending, outcome: Outcome) -> None:
         match outcome:
@@ -336,7 +356,18 @@ class Connection(Channel):
             sentence = "No permit of this id is waiting for its outcome on this connection."
             self.send({"type": "withhold", "id": report.id, "sentence": sentence})
             return
-        pending.settle(report)
+        if pending.settle(report):
+            self._report(pending)
+
+    def _report(self, pending: Pending) -> None:
+        """How its permit ended is known."""
+        if pending.outcome is not None:
+            self._came(pending, pending.outcome)
+
+    def _give_up(self, pending: Pending, why: str) -> None:
+        """Nobody will report any more."""
+        if pending.give_up(why):
+            self._report(pending)
 
     # -- what the flow asks of this connection
 
@@ -344,9 +375,18 @@ class Connection(Channel):
         rules = self._parts.rules
         if self._table is None or self._table.rules is not rules:
             assert self.hello is not None
-            own: dict[type, Handler] = {FindTool: lambda ask: self._find_tool(rules, ask.tool), Perform: self._perform}
+            own: dict[type, Handler] = {
+                FindTool: lambda ask: self._find_tool(rules, ask.tool),
+                Record: lambda ask: record(self._parts, ask.entry, alone=self._alone),
+                Perform: self._perform,
+            }
             self._table = _Table(rules, {**handlers(self._parts, directory=self.hello.directory), **own})
         return self._table.handlers
+
+    @property
+    def _alone(self) -> bool:
+        """Is one call being decided, on all connections, and nothing more there to be read on this one?"""
+        return self._point.undecided == 1 and not self.unread
 
     def _find_tool(self, rules: Rules, name: str) -> Tool | None:
         assert self.hello is not None
@@ -373,8 +413,9 @@ class Connection(Channel):
         if pending.timer is not None:
             pending.timer.cancel()
         pending.outcome = outcome = self._loop.create_future()
+        self._point.undecided -= 1
         limit = self._parts.config.serve.outcome_timeout_s
-        pending.timer = self._loop.call_later(limit, pending.give_up, "there was no report in time")
+        pending.timer = self._loop.call_later(limit, self._give_up, pending, "there was no report in time")
         self.counts.permitted += 1
         self.send(permit_frame(pending.frame, ask.permit))
         return outcome

@@ -7,8 +7,9 @@ import hashlib
 from dataclasses import dataclass
 
 from forestall.core.ask import CannotDo, NotStarted
-from forestall.core.model import Action, Fate, Result
+from forestall.core.model import Action, Fate, Outcome, Result
 from forestall.core.reason import Reason
+from forestall.run import Drive
 from forestall.server.frames import Performed
 
 
@@ -19,21 +20,21 @@ class Pending:
     frame: int
     action: Action
     is_method: bool = False
-    running: asyncio.Task[None] | None = None
+    drive: Drive[Outcome] | None = None
+    """Its flow, from when it was begun."""
     outcome: asyncio.Future[Result] | None = None
     """Once the permit was sent: what the enforcement point will report."""
     reported: int | None = None
     """The id of the frame that reported it."""
     answered: bool = False
-    begun: bool = False
-    cancelled: bool = False
     timer: asyncio.TimerHandle | None = None
 
-    def settle(self, report: Performed) -> None:
+    def settle(self, report: Performed) -> bool:
+        """Take in how its permit ended. Is that news?"""
         assert self.outcome is not None
         self.reported = report.id
         if self.outcome.done():
-            return
+            return False
         match report.fate:
             case Fate.DONE | Fate.FAILED:
                 digest = salted(report.digest, self.action.salt)
@@ -42,19 +43,21 @@ class Pending:
                 self.outcome.set_exception(NotStarted(Reason.CANCELLED, report.detail))
             case Fate.AMBIGUOUS:
                 self.outcome.set_exception(CannotDo(Reason.UNAVAILABLE, report.detail))
+        return True
 
-    def give_up(self, why: str) -> None:
-        """Nobody will report any more: what was permitted is ambiguous, and what was not is cancelled."""
+    def give_up(self, why: str) -> bool:
+        """What was permitted is ambiguous, and what was not is cancelled. Is there an outcome that is news?"""
         if self.outcome is None:
             self.cancel()
         elif not self.outcome.done():
             self.outcome.set_exception(CannotDo(Reason.UNAVAILABLE, why))
+            return True
+        return False
 
     def cancel(self) -> None:
-        """Harmless once the permit is out. A task that has not begun finds the mark: cancelled, it would never run."""
-        self.cancelled = True
-        if self.outcome is None and self.running is not None and self.begun:
-            self.running.cancel()
+        """Harmless once the permit is out."""
+        if self.outcome is None and self.drive is not None:
+            self.drive.stop(asyncio.CancelledError())
 
 
 @dataclass(slots=True)

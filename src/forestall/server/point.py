@@ -51,6 +51,8 @@ class Point:
         self._reloading = asyncio.Lock()
         self._was_behind = False
         self._complained: dict[str, float] = {}
+        self.undecided = 0
+        """Calls that were asked for, on all connections, and are neither permitted nor refused yet."""
 
     async def serve(self, listener: socket.socket) -> None:
         """Put the books in order, then serve until it is stopped. Closes the parts."""
@@ -134,7 +136,7 @@ class Point:
             "connections": [_connection_status(one) for one in self._connections if one.grant is not None],
             "open_tasks": len(parts.state.open_tasks()),
             "unsettled": len(parts.state.unsettled()),
-            "ledger": {stream.value: _size(parts, stream) for stream in Stream},
+            "ledger": {stream.value: {"bytes": parts.ledger.size(stream)} for stream in Stream},
             "assurance": self._assurance(),
             "keys_readable_by_agent": self._assurance() == "local",
         }
@@ -236,9 +238,3 @@ def _connection_status(connection: Connection) -> dict[str, Any]:
         "running": len(connection.running),
         "quarantined": connection.quarantined,
     }
-
-
-def _size(parts: Parts, stream: Stream) -> dict[str, int]:
-    with suppress(OSError):
-        return {"bytes": (parts.home.ledger / f"{stream.value}.log").stat().st_size}
-    return {"bytes": 0}

@@ -2,7 +2,8 @@
 
 Whoever comes first leads: it writes what waits, itself included, syncs, and answers. Who comes meanwhile waits, and is
 written by the next leader: the first of those who wait, or the writer thread where that one is async.
-A caller alone therefore syncs in its own thread, without a hand-off.
+A caller alone therefore syncs in its own thread, without a hand-off. A loop may do that too, while the disk is quick:
+waking another thread and being woken by it takes longer than such a sync.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ Jobs = SimpleQueue[Callable[[], None] | None]
 
 WAIT_S = 30.0
 """Seconds that a caller waits for its group. A disk that takes longer is as good as gone."""
+
+QUICK_S = 0.002
+"""Seconds of a sync for which a loop may stand still. One that hangs holds it up once: the next is handed over."""
 
 GROUP_BYTES = 8 * 1024 * 1024
 """Bytes after which a group is full: what a disk writes within a few hundredths of a second."""
@@ -68,6 +72,22 @@ class GroupCommit:
             Unavailable: it was not acknowledged, and nothing may be released on its strength.
         """
         return self._submit(record, closing=False)
+
+    def append_at_once(self, record: Record) -> int | None:
+        """As `append`, where nobody is before it and the last sync was quick. None otherwise: nothing was written."""
+        if self._stream.took > QUICK_S:
+            return None
+        submission = _Submission(record)
+        with self._lock:
+            self._require_open()
+            if self._busy or self._queue:
+                return None
+            self._busy = submission.leads = True
+            self._queue.append(submission)
+        self._lead()
+        if submission.error is not None:
+            raise Unavailable(submission.error)
+        return submission.index
 
     def close(self) -> None:
         """Take nothing more; write, sign and sync what waits. Raises as `append`."""

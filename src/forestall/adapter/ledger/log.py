@@ -104,6 +104,10 @@ class FileLedger:
             if stream.torn
         )
 
+    def size(self, stream: Stream) -> int:
+        """Bytes written to a stream's log; its file may have room besides."""
+        return self._streams[stream].end
+
     def append(self, entry: Entry) -> Position:
         """Return when as durable as it asks. A denial that was only counted stands where its first does, or at -1.
 
@@ -120,6 +124,16 @@ class FileLedger:
         if entry.durable:
             return Position(entry.stream, self._commits[entry.stream].append(record))
         return self._write(entry.stream, record)
+
+    def append_at_once(self, entry: Entry) -> Position | None:
+        """A durable entry, in the caller's thread, if that takes no longer than handing it over: see `GroupCommit`.
+
+        None where it would: nothing was written, and `append_async` is the way. Raises as `append`.
+        """
+        if not entry.durable or entry.stream is Stream.DENIALS:
+            return None
+        index = self._commits[entry.stream].append_at_once(prepare(entry, self._sealer))
+        return None if index is None else Position(entry.stream, index)
 
     def append_async(self, entry: Entry, then: Callable[[Position], None] | None = None) -> Awaitable[Position]:
         """As `append`; the loop is never blocked on the disk's sync, and cancelling who awaits it stops nothing."""

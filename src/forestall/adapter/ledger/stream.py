@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
@@ -76,6 +77,7 @@ class StreamFile:
         self._signed = state.signed
         self._synced = 0
         self._syncing = threading.Lock()
+        self._took = 0.0
         self._broken = ""
         self.torn = state.torn
         """Bytes that were cut off when it was opened. Nothing in them had been acknowledged."""
@@ -118,6 +120,11 @@ class StreamFile:
     def end(self) -> int:
         """Bytes written."""
         return self._end
+
+    @property
+    def took(self) -> float:
+        """Seconds of the last sync."""
+        return self._took
 
     @property
     def broken(self) -> bool:
@@ -173,6 +180,7 @@ class StreamFile:
             end = self._end
             if end == self._synced:
                 return
+            begun = time.monotonic()
             try:
                 os.fdatasync(self._fd)
             except OSError as error:
@@ -180,6 +188,7 @@ class StreamFile:
                 self._broken = f"{self._path} could not be synced: {cure(error)}, then restart."
                 raise Unavailable(self._broken) from None
             self._synced = end
+            self._took = time.monotonic() - begun
 
     def close(self) -> None:
         with self._syncing, self._lock:
