@@ -233,14 +233,16 @@ def test_more_than_can_be_read_counts(reaches: Reaches) -> None:
 
 
 def test_a_directory_that_may_not_be_looked_into_counts(reaches: Reaches, user: Path, monkeypatch: Any) -> None:
-    lstat = os.lstat
+    def refusing(real: Any) -> Any:
+        def refuse(path: Any, *more: Any) -> Any:
+            if "/src/" in f"{path}/":
+                raise PermissionError(13, "Permission denied")
+            return real(path, *more)
 
-    def refuse(path: Any) -> os.stat_result:
-        if str(path).endswith("/src"):
-            raise PermissionError(13, "Permission denied")
-        return lstat(path)
+        return refuse
 
-    monkeypatch.setattr(os, "lstat", refuse)
+    for name in ("lstat", "open"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
     assert reaches("src/notes.txt")
 
 
