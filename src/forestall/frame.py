@@ -15,6 +15,9 @@ MAX_FRAME = 16 * 1024 * 1024
 
 HEAD = 4
 
+CHUNK = 32 * 1024
+"""Bytes that an end of the socket reads at a time, into a buffer of its own: a new one costs more than the read."""
+
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 

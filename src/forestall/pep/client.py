@@ -27,7 +27,7 @@ OnFrame = Callable[[dict[str, Any]], None]
 OnLost = Callable[[], None]
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Frames in, frames out. `on_frame` and `on_lost` are called by the event loop, and may be set anew at any time."""
 
     def __init__(self, on_frame: OnFrame, on_lost: OnLost) -> None:
@@ -35,13 +35,18 @@ class Connection(asyncio.Protocol):
         self.on_lost = on_lost
         self.welcome: Mapping[str, Any] = {}
         self._transport: asyncio.Transport | None = None
+        self._incoming = bytearray(frames.CHUNK)
         self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
+    def get_buffer(self, sizehint: int) -> bytearray:
+        del sizehint
+        return self._incoming
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._buffer += memoryview(self._incoming)[:nbytes]
         try:
             while (message := self._next()) is not None:
                 self.on_frame(message)

@@ -9,7 +9,7 @@ from typing import Any
 
 from forestall.core.ask import CannotDo
 from forestall.core.errors import ForestallError, InvalidInput
-from forestall.frame import HEAD, decode, encode, length
+from forestall.frame import CHUNK, HEAD, decode, encode, length
 
 MAX_HELLO = 128 * 1024
 """Bytes that a peer may send in one frame before it is known who it is."""
@@ -21,12 +21,13 @@ LARGE = 256 * 1024
 """Bytes of a frame that is parsed beside the loop, so that others do not wait for it."""
 
 
-class Channel(asyncio.Protocol):
+class Channel(asyncio.BufferedProtocol):
     """Whatever a peer does wrong ends its channel, and no other."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._incoming = bytearray(CHUNK)
         self._buffer = bytearray()
         self._busy = 0
         """Frames that are being handled beside the loop; those after them wait."""
@@ -45,14 +46,18 @@ class Channel(asyncio.Protocol):
     def ended(self) -> None:
         """From here on nothing is sent. Called once."""
 
-    # -- asyncio.Protocol
+    # -- asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
+    def get_buffer(self, sizehint: int) -> bytearray:
+        del sizehint
+        return self._incoming
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._buffer += memoryview(self._incoming)[:nbytes]
         if not self._busy:
             self._read()
 

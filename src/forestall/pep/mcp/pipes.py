@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-CHUNK = 256 * 1024
-"""Bytes read at a time."""
+CHUNK = 64 * 1024
+"""Bytes read at a time: what a pipe holds. A larger buffer is mapped, and unmapped, by the C library for every read."""
 
 ENDS = 512
 """Bytes kept of each end of a line that is too long."""
