@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from forestall.core.canonical import parse
+from forestall.core.compact import encoder
 from forestall.core.errors import InvalidInput
 
 PROTOCOL = 1
@@ -18,11 +18,11 @@ HEAD = 4
 CHUNK = 32 * 1024
 """Bytes that an end of the socket reads at a time, into a buffer of its own: a new one costs more than the read."""
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_compact = encoder()
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    body = _ENCODER.encode(message).encode()
+    body = _compact(message).encode()
     if len(body) > MAX_FRAME:
         raise InvalidInput(f"The message is {len(body)} bytes; a frame holds {MAX_FRAME}.")
     return len(body).to_bytes(HEAD, "big") + body

@@ -12,6 +12,7 @@ import json
 import math
 from typing import Any
 
+from forestall.core.compact import encoder
 from forestall.core.errors import InvalidInput
 
 MAX_DEPTH = 64
@@ -20,7 +21,7 @@ MAX_DEPTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1
 """RFC 8785 section 3.2.2.3: a larger integer is read as another number by half the world."""
 
-_PLAIN = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_PLAIN = encoder(sort_keys=True)
 
 
 def parse(

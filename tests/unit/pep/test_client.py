@@ -126,7 +126,8 @@ def test_frames_may_come_in_pieces(gateway_home: Path) -> None:
     frames: list[Frame] = []
     connection = Connection(frames.append, lambda: None)
     for byte in encode({"type": "a", "text": "é"}) + encode({"type": "b"}):
-        connection.data_received(bytes([byte]))
+        connection.get_buffer(-1)[0] = byte
+        connection.buffer_updated(1)
     assert [frame["type"] for frame in frames] == ["a", "b"]
 
 

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from forestall.core.canonical import parse
+from forestall.core.compact import encoder
 from forestall.core.errors import InvalidInput
 
 MAX_FROM_CLIENT = 4 * 1024 * 1024
@@ -38,7 +39,7 @@ _ID = rb'"id"\s*:\s*(-?\d{1,15}|"[^"\\\x00-\x1f]{1,128}")\s*'
 _HEAD = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?' + _ID + rb"[,}]")
 _TAIL = re.compile(_ID + rb'(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*\Z')
 _SALVAGE = 512
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_compact = encoder()
 
 
 class NotJson(InvalidInput):
@@ -90,12 +91,12 @@ def require_one_case(value: Any) -> None:
     Raises:
         InvalidInput: there are such members.
     """
-    if isinstance(value, dict):
+    if type(value) is dict:
         _require_one_case_here(value)
-        for member in value.values():
-            require_one_case(member)
-    elif isinstance(value, list):
-        for member in value:
+    elif type(value) is not list:
+        return
+    for member in value.values() if type(value) is dict else value:
+        if type(member) is dict or type(member) is list:
             require_one_case(member)
 
 
@@ -134,7 +135,7 @@ def looks_like_json(line: bytes) -> bool:
 
 def encode(value: Mapping[str, Any]) -> bytes:
     """A message of ours, or one re-serialised from what was decided: compact, members in the order they had."""
-    return _ENCODER.encode(value).encode()
+    return _compact(value).encode()
 
 
 def _value(line: bytes, max_bytes: int, *, exact: bool) -> Any:
