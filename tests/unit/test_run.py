@@ -5,16 +5,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
-from forestall.core.ask import Evaluate, FindTool, Issue, Perform, Record, Release, Revoke, Tell, Verify
+from forestall.core.ask import (
+    CannotDo,
+    Evaluate,
+    FindTool,
+    Flow,
+    Issue,
+    NotStarted,
+    Perform,
+    Record,
+    Release,
+    Reserve,
+    Revoke,
+    Tell,
+    Verify,
+)
 from forestall.core.errors import Unavailable
 from forestall.core.flow import govern
 from forestall.core.model import Deny, Done, Fate, Undone
 from forestall.core.reason import Reason
-from forestall.run import run, run_async
+from forestall.run import Drive, Unstoppable, run, run_async
 from forestall.testing.world import PERMITTED, World, action
 from tests.flow.scenarios import CREDENTIALED, SCENARIOS, Scenario
 
@@ -23,7 +37,11 @@ class Panic(BaseException):
     """What a Rust library raises when it panics: not an Exception."""
 
 
-Drive = Callable[..., Any]
+Carry = Callable[..., Any]
+
+
+def blocking(flow: Any, handlers: Any, **options: Any) -> Any:
+    return run(flow, handlers, **options)
 
 
 def drive_async(flow: Any, handlers: Any, **options: Any) -> Any:
@@ -39,12 +57,31 @@ def drive_async_without_waiting(flow: Any, handlers: Any, **options: Any) -> Any
     return asyncio.run(run_async(flow, handlers, **options))
 
 
-DRIVERS = [run, drive_async, drive_async_without_waiting]
+def drive_async_with_futures(flow: Any, handlers: Any, **options: Any) -> Any:
+    """As the ledger answers: with a future that cannot be stopped."""
+
+    def later(handle: Any, ask: Any) -> Any:
+        future: Unstoppable[Any] = Unstoppable()
+
+        def answer() -> None:
+            try:
+                future.set_result(handle(ask))
+            except BaseException as error:
+                future.set_exception(error)
+
+        asyncio.get_running_loop().call_soon(answer)
+        return future
+
+    waiting = {kind: (lambda ask, handle=handle: later(handle, ask)) for kind, handle in handlers.items()}
+    return asyncio.run(run_async(flow, waiting, **options))
+
+
+DRIVERS = [blocking, drive_async, drive_async_with_futures, drive_async_without_waiting]
 
 
 @pytest.mark.parametrize("drive", DRIVERS)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_every_driver_brings_every_scenario_to_the_same_end(drive: Drive, scenario: Scenario) -> None:
+def test_every_driver_brings_every_scenario_to_the_same_end(drive: Carry, scenario: Scenario) -> None:
     world, reference = scenario.world(), scenario.world()
     assert drive(govern(action()), world.handlers()) == run(govern(action()), reference.handlers())
     assert world.asked == reference.asked
@@ -70,7 +107,7 @@ ERRORS = [
 @pytest.mark.parametrize("drive", DRIVERS)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("kind", [Verify, FindTool, Evaluate, Record])
-def test_any_exception_before_the_permit_is_a_denial(drive: Drive, error: BaseException, kind: type) -> None:
+def test_any_exception_before_the_permit_is_a_denial(drive: Carry, error: BaseException, kind: type) -> None:
     world = World()
     outcome = drive(govern(action()), broken_at(world, kind, error))
     assert isinstance(outcome, Deny)
@@ -81,7 +118,7 @@ def test_any_exception_before_the_permit_is_a_denial(drive: Drive, error: BaseEx
 
 @pytest.mark.parametrize("drive", DRIVERS)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_any_exception_in_perform_is_an_unknown_outcome(drive: Drive, error: BaseException) -> None:
+def test_any_exception_in_perform_is_an_unknown_outcome(drive: Carry, error: BaseException) -> None:
     world = World(ruling=CREDENTIALED)
     outcome = drive(govern(action()), broken_at(world, Perform, error))
     assert isinstance(outcome, Undone)
@@ -91,7 +128,7 @@ def test_any_exception_in_perform_is_an_unknown_outcome(drive: Drive, error: Bas
 
 
 @pytest.mark.parametrize("drive", DRIVERS)
-def test_what_nobody_carries_out_is_a_denial(drive: Drive) -> None:
+def test_what_nobody_carries_out_is_a_denial(drive: Carry) -> None:
     world = World(ruling=CREDENTIALED)
     handlers = world.handlers()
     del handlers[Issue]
@@ -102,7 +139,7 @@ def test_what_nobody_carries_out_is_a_denial(drive: Drive) -> None:
 
 
 @pytest.mark.parametrize("drive", DRIVERS)
-def test_a_deadline_that_has_passed_is_a_denial(drive: Drive) -> None:
+def test_a_deadline_that_has_passed_is_a_denial(drive: Carry) -> None:
     world = World()
     outcome = drive(govern(action()), world.handlers(), deadline=time.monotonic() - 1)
     assert isinstance(outcome, Deny)
@@ -110,34 +147,74 @@ def test_a_deadline_that_has_passed_is_a_denial(drive: Drive) -> None:
     assert [type(ask) for ask in world.asked] == [Record]
 
 
-def test_a_step_that_does_not_answer_is_ended_by_the_deadline() -> None:
-    async def scenario() -> Any:
-        world = World()
-        handlers = {**world.handlers(), Evaluate: lambda _: asyncio.Event().wait()}
-        return await run_async(govern(action()), handlers, deadline=time.monotonic() + 0.02)
+class Passing:
+    """Handlers that answer in a later turn of the loop, and a clock that goes past the deadline at one kind of step."""
 
-    outcome = asyncio.run(scenario())
+    def __init__(self, world: World, kind: type) -> None:
+        self.world, self.kind, self.late = world, kind, 0.0
+        self.real = time.monotonic
+
+    def handlers(self) -> dict[type, Any]:
+        return dict.fromkeys(self.world.handlers(), self._handle)
+
+    def blocking(self) -> dict[type, Any]:
+        return dict.fromkeys(self.world.handlers(), self._handle_now)
+
+    async def _handle(self, ask: Any) -> Any:
+        await asyncio.sleep(0)
+        return self.world.handle(ask)
+
+    def _handle_now(self, ask: Any) -> Any:
+        if isinstance(ask, self.kind):
+            self.late = 1000
+        return self.world.handle(ask)
+
+    def __enter__(self) -> Self:
+        time.monotonic = lambda: self.real() + self.late  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        time.monotonic = self.real
+
+    async def carry(self) -> Any:
+        """The deadline passes while the step is under way."""
+        handlers = self.handlers()
+
+        def begin(ask: Any) -> Any:
+            self.late = 1000
+            return self._handle(ask)
+
+        return await run_async(govern(action()), {**handlers, self.kind: begin}, deadline=self.real() + 500)
+
+
+@pytest.mark.parametrize("kind", [Verify, Evaluate, Reserve])
+def test_a_step_that_does_not_answer_is_ended_by_the_deadline(kind: type) -> None:
+    with Passing(World(), kind) as passing:
+        outcome = asyncio.run(passing.carry())
     assert isinstance(outcome, Deny)
     assert outcome.reason is Reason.DEADLINE
+    assert not [ask for ask in passing.world.done if isinstance(ask, kind)]
+    assert [entry.kind for entry in passing.world.entries] == ["denied"], "writing it down has no deadline"
 
 
-def test_the_deadline_is_for_the_decision_and_not_for_what_it_permits() -> None:
-    world = World(ruling=CREDENTIALED)
-    deadline = time.monotonic() + 60
-    passed = False
+@pytest.mark.parametrize("kind", [Record, Issue, Perform, Revoke, Tell])
+def test_the_deadline_is_for_the_decision_and_not_for_what_it_permits(kind: type) -> None:
+    with Passing(World(ruling=CREDENTIALED), kind) as passing:
+        outcome = asyncio.run(passing.carry())
+        assert isinstance(outcome, Done), outcome
+    with Passing(World(ruling=CREDENTIALED), kind) as passing:
+        deadline = passing.real() + 500
+        assert isinstance(run(govern(action()), passing.blocking(), deadline=deadline), Done)
 
-    def record(ask: Any) -> None:
-        nonlocal passed
-        passed = True
-        world.handle(ask)
 
-    real = time.monotonic
-    try:
-        time.monotonic = lambda: real() + (1000 if passed else 0)  # type: ignore[assignment]
-        outcome = run(govern(action()), {**world.handlers(), Record: record}, deadline=deadline)
-    finally:
-        time.monotonic = real
-    assert isinstance(outcome, Done)
+@pytest.mark.parametrize("kind", [Verify, Evaluate, Reserve])
+def test_no_permit_is_written_after_the_deadline(kind: type) -> None:
+    with Passing(World(budget=3), kind) as passing:
+        outcome = run(govern(action()), passing.blocking(), deadline=passing.real() + 500)
+    assert isinstance(outcome, Deny)
+    assert outcome.reason is Reason.DEADLINE
+    assert [entry.kind for entry in passing.world.entries] == ["denied"]
+    assert passing.world.budget == 3, "what was reserved is given back"
 
 
 @pytest.mark.parametrize("kind", [Verify, Evaluate, Record, Issue, Perform, Revoke, Tell])
@@ -231,3 +308,211 @@ def test_a_future_is_no_answer_to_the_blocking_driver_either() -> None:
         return run(govern(action()), {**world.handlers(), Record: lambda _: future})
 
     assert isinstance(asyncio.run(within_a_loop()), Deny)
+
+
+def cancelled_in(kind: type, *, times: int = 1, future: bool = False) -> World:
+    """The caller is cancelled, so many times, while this kind of step is under way. It hears of it, and that is all."""
+
+    async def scenario() -> World:
+        world = World(ruling=CREDENTIALED)
+        reached = asyncio.Event()
+        proceed: Unstoppable[None] = Unstoppable()
+
+        def slow(ask: Any) -> Any:
+            reached.set()
+            if not future:
+                return waits(ask)
+            answer: Unstoppable[Any] = Unstoppable()
+            proceed.add_done_callback(lambda _: answer.done() or answer.set_result(world.handle(ask)))
+            return answer
+
+        async def waits(ask: Any) -> Any:
+            await asyncio.shield(proceed)
+            return world.handle(ask)
+
+        call = asyncio.create_task(run_async(govern(action()), {**world.handlers(), kind: slow}))
+        await reached.wait()
+        for _ in range(times):
+            call.cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+        proceed.set_result(None)
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        return world
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("future", [True, False])
+@pytest.mark.parametrize("times", [1, 3])
+def test_who_is_cancelled_again_and_again_while_a_permit_is_written_gets_it_settled_all_the_same(
+    times: int, future: bool
+) -> None:
+    world = cancelled_in(Record, times=times, future=future)
+    assert [entry.kind for entry in world.entries] == ["permitted", "settled"]
+    assert world.entries[-1].body["fate"] == "not_started"
+    assert not [ask for ask in world.asked if isinstance(ask, Perform | Issue)]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_who_is_cancelled_while_a_credential_is_revoked_has_it_revoked(times: int) -> None:
+    assert cancelled_in(Revoke, times=times).credentials == set()
+
+
+def test_a_step_that_was_cancelled_itself_is_a_refusal_and_no_cancellation_of_its_caller() -> None:
+    async def scenario() -> Any:
+        world = World()
+
+        async def cancelled(ask: Any) -> None:
+            if ask.entry.kind == "permitted":
+                raise asyncio.CancelledError
+            world.handle(ask)
+
+        return await run_async(govern(action()), {**world.handlers(), Record: cancelled})
+
+    outcome = asyncio.run(scenario())
+    assert isinstance(outcome, Deny)
+    assert outcome.reason is Reason.UNAVAILABLE
+
+
+def test_our_own_errors_say_what_is_wrong_and_foreign_ones_only_their_type() -> None:
+    for error, detail in ((Unavailable("the disk is full"), "the disk is full"), (OSError("a secret"), "OSError")):
+        outcome = run(govern(action()), broken_at(World(), Record, error))
+        assert isinstance(outcome, Deny)
+        assert (outcome.reason, outcome.detail) == (Reason.UNAVAILABLE, detail)
+    assert run(govern(action()), broken_at(World(), Record, TimeoutError())).reason is Reason.DEADLINE
+
+
+def test_a_flow_hears_no_exception_but_ours() -> None:
+    """And hears it as it was thrown, where it is ours already."""
+    refused = CannotDo(Reason.BUDGET, "spent")
+    heard: list[BaseException] = []
+
+    def flow() -> Flow[str]:
+        for _ in range(2):
+            try:
+                yield Tell()
+            except BaseException as error:
+                heard.append(error)
+        return "the end"
+
+    errors = iter([refused, Panic("a secret")])
+
+    def fail(_: Any) -> None:
+        raise next(errors)
+
+    assert run(flow(), {Tell: fail}) == "the end"
+    assert heard[0] is refused
+    assert type(heard[1]) is CannotDo
+
+
+# -- a flow that is carried on by whoever waits for it
+
+
+class Steps:
+    """A drive of one action, in whose world one kind of step is answered later, by hand."""
+
+    def __init__(self, world: World, *kinds: type, deadline: float | None = None) -> None:
+        self.world = world
+        self.loop = asyncio.new_event_loop()
+        self.later = {kind: self.loop.create_future() for kind in kinds}
+        handlers = {**world.handlers(), **{kind: (lambda ask: self.later[type(ask)]) for kind in kinds}}
+        self.drive = Drive(govern(action()), handlers, deadline)
+
+    def answer(self) -> Any:
+        """Do what is awaited, and go on."""
+        assert self.drive.ask is not None
+        return self.drive.go(self.world.handle(self.drive.ask))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.close()
+
+
+def test_a_drive_stops_where_something_has_to_be_awaited_and_says_what() -> None:
+    with Steps(World(), Record, Perform) as steps:
+        waiting = steps.drive.go()
+        assert waiting is steps.later[Record]
+        assert isinstance(steps.drive.ask, Record)
+        assert steps.drive.ask.entry.kind == "permitted"
+        assert steps.world.entries == []
+        waiting = steps.answer()
+        assert waiting is steps.later[Perform]
+        assert isinstance(steps.drive.ask, Perform)
+        waiting = steps.answer()
+        assert waiting is steps.later[Record]
+        assert steps.answer() is None
+        assert steps.drive.ask is None
+        assert isinstance(steps.drive.outcome(), Done)
+
+
+def test_a_drive_that_is_stopped_while_its_permit_is_written_settles_it_and_performs_nothing() -> None:
+    with Steps(World(), Record, Perform) as steps:
+        steps.drive.go()
+        steps.drive.stop(asyncio.CancelledError("first"))
+        steps.drive.stop(asyncio.CancelledError("second"))
+        steps.answer()
+        steps.answer()
+        assert [entry.kind for entry in steps.world.entries] == ["permitted", "settled"]
+        assert steps.world.entries[-1].body["fate"] == "not_started"
+        assert not [ask for ask in steps.world.asked if isinstance(ask, Perform)]
+        with pytest.raises(asyncio.CancelledError, match="first"):
+            steps.drive.outcome()
+
+
+def test_a_drive_that_is_stopped_before_its_permit_is_written_writes_a_denial() -> None:
+    with Steps(World(budget=3), Reserve) as steps:
+        steps.drive.go()
+        steps.drive.stop(asyncio.CancelledError())
+        assert steps.answer() is None
+        assert [(entry.kind, entry.body["reason"]) for entry in steps.world.entries] == [("denied", "cancelled")]
+        assert steps.world.budget == 3
+        with pytest.raises(asyncio.CancelledError):
+            steps.drive.outcome()
+
+
+def test_a_drive_that_is_stopped_while_it_performs_hears_how_that_ended() -> None:
+    with Steps(World(ruling=CREDENTIALED), Perform) as steps:
+        steps.drive.go()
+        steps.drive.stop(asyncio.CancelledError())
+        assert steps.answer() is None
+        assert steps.world.entries[-1].body["fate"] == "done"
+        assert steps.world.credentials == set()
+
+
+@pytest.mark.parametrize(
+    ("error", "fate"),
+    [(NotStarted(Reason.CANCELLED), "not_started"), (CannotDo(), "ambiguous"), (OSError("a secret"), "ambiguous")],
+)
+def test_what_was_awaited_and_failed_is_heard_by_the_flow(error: BaseException, fate: str) -> None:
+    with Steps(World(), Perform) as steps:
+        steps.drive.go()
+        assert steps.drive.fail(error) is None
+        outcome = steps.drive.outcome()
+        assert isinstance(outcome, Undone)
+        assert outcome.fate == fate
+        assert "a secret" not in outcome.detail
+
+
+def test_a_record_that_failed_while_it_was_awaited_permits_nothing() -> None:
+    with Steps(World(budget=3), Record) as steps:
+        steps.drive.go()
+        steps.drive.fail(Unavailable("the disk is full"))
+        assert isinstance(steps.drive.ask, Record)
+        assert steps.drive.ask.entry.kind == "denied"
+        assert steps.answer() is None
+        assert isinstance(steps.drive.outcome(), Deny)
+        assert steps.world.budget == 3
+        assert not [ask for ask in steps.world.asked if isinstance(ask, Perform)]
+
+
+def test_what_cannot_be_stopped_is_not() -> None:
+    with Steps(World()) as steps:
+        future: Unstoppable[int] = Unstoppable(loop=steps.loop)
+        assert future.cancel() is False
+        assert not future.cancelled()
+        future.set_result(3)
+        assert future.result() == 3

@@ -1,0 +1,128 @@
+# ruff: noqa: E501 - one mutant a line reads as the table that it is
+"""Break run.py by hand, one promise at a time, and see each break caught: the tests of the drivers can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from forestall import run
+from tests.unit import test_run as tests
+
+SOURCE = inspect.getsource(run)
+REPLACED = ("run", "run_async", "Drive", "Unstoppable")
+"""What the tests of the drivers use of run.py."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    by: str
+    """The test that sees it, without its `test_`."""
+    was: str
+    becomes: str
+
+
+MUTANTS = [
+    # what has to be awaited is awaited, and what is not there is no answer
+    Mutant("an awaited record is not awaited", "every_driver_brings_every_scenario_to_the_same_end", '            if hasattr(answer, "__await__"):', "            if False:"),
+    Mutant("only coroutines are awaited", "every_driver_brings_every_scenario_to_the_same_end", '            if hasattr(answer, "__await__"):', "            if isinstance(answer, Coroutine):"),
+    Mutant("what nobody awaits counts as done", "an_answer_that_nobody_awaits_is_no_answer", "drive.go(failure=_unawaited(waiting, drive.ask))", "drive.go()"),
+    Mutant("a future counts as done", "a_future_is_no_answer_to_the_blocking_driver_either", "drive.go(failure=_unawaited(waiting, drive.ask))", "drive.go(failure=_unawaited(waiting, drive.ask) if isinstance(waiting, Coroutine) else None)"),
+    Mutant("the answer is lost", "every_driver_brings_every_scenario_to_the_same_end", "waiting = drive.go(answer)", "waiting = drive.go()"),
+    Mutant("what is awaited is not said", "a_drive_stops_where_something_has_to_be_awaited_and_says_what", "                self.ask = ask\n", ""),
+    # an error of any kind is a refusal
+    Mutant("a handler's error is an answer", "any_exception_before_the_permit_is_a_denial", "                failure = self._failure(error)\n", "                pass\n"),
+    Mutant("an awaited error is an answer", "any_exception_before_the_permit_is_a_denial", "            waiting = drive.fail(error)", "            waiting = drive.go()"),
+    Mutant("a panic is not caught", "any_exception_in_perform_is_an_unknown_outcome", "            except BaseException as error:  # noqa: BLE001 - an error of any kind is a refusal", "            except Exception as error:  # noqa: BLE001 - an error of any kind is a refusal"),
+    Mutant("an awaited panic is not caught", "any_exception_in_perform_is_an_unknown_outcome", "        except BaseException as error:  # noqa: BLE001 - as in `Drive`", "        except Exception as error:  # noqa: BLE001 - as in `Drive`"),
+    Mutant("what nobody carries out is done", "what_nobody_carries_out_is_a_denial", '        raise CannotDo(Reason.UNAVAILABLE, f"nothing here carries out {type(ask).__name__}") from None', "        return lambda _: None"),
+    Mutant("a foreign message is told", "our_own_errors_say_what_is_wrong_and_foreign_ones_only_their_type", "CannotDo(Reason.UNAVAILABLE, type(error).__name__)", "CannotDo(Reason.UNAVAILABLE, str(error))"),
+    Mutant("our own sentence is lost", "our_own_errors_say_what_is_wrong_and_foreign_ones_only_their_type", "CannotDo(Reason.UNAVAILABLE, str(error))", "CannotDo(Reason.UNAVAILABLE)"),
+    Mutant("running out of time is unavailable", "our_own_errors_say_what_is_wrong_and_foreign_ones_only_their_type", "return CannotDo(Reason.DEADLINE)\n    if isinstance(error, ForestallError)", "return CannotDo(Reason.UNAVAILABLE)\n    if isinstance(error, ForestallError)"),
+    Mutant("our own refusal is worded anew", "a_flow_hears_no_exception_but_ours", "    if isinstance(error, CannotDo):\n        return error\n", ""),
+    Mutant("certainly not started is worded anew", "what_was_awaited_and_failed_is_heard_by_the_flow", "    if isinstance(error, CannotDo):\n        return error\n", "    if isinstance(error, CannotDo):\n        return CannotDo(error.reason)\n"),
+    # a deadline for the decision, and for nothing after it
+    Mutant("the deadline is ignored", "a_deadline_that_has_passed_is_a_denial", "    if deadline is not None and type(ask) not in DEED and time.monotonic() >= deadline:", "    if False:"),
+    Mutant("a permit is written after the deadline", "no_permit_is_written_after_the_deadline", "    if deadline is not None and type(ask) not in DEED and", "    if deadline is not None and type(ask) not in DEED | {Record} and"),
+    Mutant("what is awaited has no deadline", "a_step_that_does_not_answer_is_ended_by_the_deadline", "return await asyncio.wait_for(answer, max(0.0, deadline - time.monotonic()))", "return await answer"),
+    Mutant("what is permitted may not start after it", "the_deadline_is_for_the_decision_and_not_for_what_it_permits", "DEED = frozenset({Perform, Issue})", "DEED = frozenset()"),
+    Mutant("a credential may not be issued after it", "the_deadline_is_for_the_decision_and_not_for_what_it_permits", "DEED = frozenset({Perform, Issue})", "DEED = frozenset({Perform})"),
+    Mutant("what is permitted is cut off by it", "the_deadline_is_for_the_decision_and_not_for_what_it_permits", "    if deadline is None or type(ask) in DEED:\n", "    if deadline is None:\n"),
+    Mutant("a record is cut off by it", "the_deadline_is_for_the_decision_and_not_for_what_it_permits", "            if type(drive.ask) in FINISHING:", "            if False:"),
+    Mutant("the books are not finished after it", "the_deadline_is_for_the_decision_and_not_for_what_it_permits", "    if type(ask) in FINISHING and not (", "    if False and not ("),
+    # cancellation: at the step it can stop; the books are finished; and then it goes on to the caller
+    *(Mutant(f"{step} is not finished", "cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_on", "FINISHING = frozenset({Record, Release, Revoke, Tell})", f"FINISHING = frozenset({{Record, Release, Revoke, Tell}} - {{{step}}})") for step in ("Record", "Revoke", "Tell")),
+    Mutant("Release is not finished", "no_permit_is_written_after_the_deadline", "FINISHING = frozenset({Record, Release, Revoke, Tell})", "FINISHING = frozenset({Record, Revoke, Tell})"),
+    Mutant("cancellation forgets what finishes", "cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_on", "    if type(ask) in FINISHING and not (", "    if False and not ("),
+    Mutant("a permit is recorded after the interrupt", "a_drive_that_is_stopped_before_its_permit_is_written_writes_a_denial", " and not (isinstance(ask, Record) and ask.entry.kind == Kind.PERMITTED)", ""),
+    Mutant("a permit recorded after the interrupt is performed", "a_drive_that_is_stopped_while_its_permit_is_written_settles_it_and_performs_nothing", "    if interrupt is not None:\n", "    if interrupt is not None and not isinstance(ask, Perform):\n"),
+    Mutant("a credential is issued after the interrupt", "who_is_cancelled_again_and_again_while_a_permit_is_written_gets_it_settled_all_the_same", "    if interrupt is not None:\n", "    if interrupt is not None and not isinstance(ask, Issue):\n"),
+    Mutant("the interrupt stops nothing", "cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_on", "    if interrupt is not None:\n", "    if False:\n"),
+    Mutant("what was not begun is called unknown", "a_drive_that_is_stopped_while_its_permit_is_written_settles_it_and_performs_nothing", "return NotStarted(Reason.CANCELLED) if isinstance(ask, Perform) else CannotDo(Reason.CANCELLED)", "return CannotDo(Reason.CANCELLED)"),
+    Mutant("an interrupt in a step is lost", "an_interrupt_from_the_keyboard_finishes_the_books_too", "            self._interrupt = error\n", "            pass\n"),
+    Mutant("an interrupt is not one", "an_interrupt_from_the_keyboard_finishes_the_books_too", "_INTERRUPTS = (KeyboardInterrupt, ", "_INTERRUPTS = ("),
+    Mutant("a cancellation is not one", "cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_on", "SystemExit, asyncio.CancelledError, GeneratorExit)", "SystemExit, GeneratorExit)"),
+    Mutant("being stopped is lost", "a_drive_that_is_stopped_before_its_permit_is_written_writes_a_denial", "        self._interrupt = self._interrupt or error", "        pass"),
+    Mutant("the last one that stops it is raised", "a_drive_that_is_stopped_while_its_permit_is_written_settles_it_and_performs_nothing", "        self._interrupt = self._interrupt or error", "        self._interrupt = error"),
+    Mutant("the caller does not hear of it", "a_drive_that_is_stopped_while_its_permit_is_written_settles_it_and_performs_nothing", "            raise self._interrupt from None\n", "            pass\n"),
+    Mutant("a cancellation during a record is forgotten", "cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_on", "                    drive.stop(stopped)\n", "                    pass\n"),
+    Mutant("a record is not shielded", "cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_on", "            await asyncio.shield(future)\n", "            await future\n"),
+    Mutant("a second cancellation leaves the record behind", "who_is_cancelled_again_and_again_while_a_permit_is_written_gets_it_settled_all_the_same", "    while not future.done():\n", "    for _ in range(1):\n"),
+    Mutant("what cannot be stopped is", "what_cannot_be_stopped_is_not", "        del msg\n        return False\n", "        return super().cancel(msg)\n"),
+    Mutant("a cancellation of what cannot be stopped is lost", "who_is_cancelled_again_and_again_while_a_permit_is_written_gets_it_settled_all_the_same", "            return answer.result(), error\n", "            return answer.result(), None\n"),
+    Mutant("a record's own cancellation is its caller's", "a_step_that_was_cancelled_itself_is_a_refusal_and_no_cancellation_of_its_caller", '                raise CannotDo(Reason.UNAVAILABLE, "cancelled") from None\n', "                raise\n"),
+]  # fmt: skip
+
+
+def mutated(mutant: Mutant) -> ModuleType:
+    assert SOURCE.count(mutant.was) == 1, f"the mutant must change exactly one place: {mutant.was!r}"
+    module = ModuleType("mutant")
+    module.__file__ = run.__file__
+    exec(compile(SOURCE.replace(mutant.was, mutant.becomes), "mutant", "exec"), module.__dict__)
+    return module
+
+
+def cases(name: str) -> Iterator[Callable[[], None]]:
+    """A test of the drivers, once for each of its parameters."""
+    test = getattr(tests, f"test_{name}")
+    columns = []
+    for mark in getattr(test, "pytestmark", []):
+        names, rows = mark.args
+        names = [names] if isinstance(names, str) else list(names)
+        columns.append([dict(zip(names, row if len(names) > 1 else [row], strict=True)) for row in rows])
+    for choice in product(*columns):
+        yield partial(test, **{name: value for row in choice for name, value in row.items()})
+
+
+def fails(case: Callable[[], None]) -> bool:
+    try:
+        case()
+    except (Exception, asyncio.CancelledError, pytest.fail.Exception, tests.Panic):
+        return True
+    return False
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_broken_driver_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = mutated(mutant)
+    for name in REPLACED:
+        monkeypatch.setattr(tests, name, getattr(module, name))
+    assert any(fails(case) for case in cases(mutant.by))
+
+
+@pytest.mark.parametrize("name", sorted({mutant.by for mutant in MUTANTS}))
+def test_the_drivers_themselves_are_not(name: str) -> None:
+    found = list(cases(name))
+    assert found
+    for case in found:
+        case()
