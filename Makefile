@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
@@ -45,11 +46,14 @@ picture: setup  ## docs/demo.svg, from what the demo prints
 	@$(BIN)/python -m demo --plain > $(VENV)/demo.txt
 	@$(BIN)/python scripts/picture.py < $(VENV)/demo.txt
 
-bench: $(VENV)/.bench  ## the numbers in the README, side by side in one run; wants an idle machine
-	@$(BIN)/python bench/run.py
+bench: $(BENCH)/.ready  ## the numbers in the README, side by side in one run; wants an idle machine
+	@$(BENCH)/bin/python bench/run.py
 
-$(VENV)/.bench: $(VENV)/.ready requirements/bench.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+$(BENCH)/.ready: requirements/bench.txt pyproject.toml verify/pyproject.toml scripts/python.sh
+	@test -x $(BENCH)/bin/python || "$${BENCH_PYTHON:-$$(sh scripts/python.sh)}" -m venv $(BENCH)
+	@echo "Installing dependencies into $(BENCH) ..."
+	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e verify
 	@touch $@
 
 lock: setup  ## compile requirements/*.txt anew, with hashes and without hosts
@@ -58,4 +62,4 @@ lock: setup  ## compile requirements/*.txt anew, with hashes and without hosts
 	    --no-emit-index-url --no-emit-trusted-host --no-header -o requirements/$$name.txt requirements/$$name.in; done
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

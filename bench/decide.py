@@ -35,7 +35,6 @@ from forestall.run import run
 from forestall.server.listening import prepare
 from forestall.wire import Parts, build, handlers_blocking
 
-HERE = str(Path(__file__).resolve().parent.parent)
 ROUNDS = 2_000
 TOOLS = 24
 POLICIES = 50
@@ -43,7 +42,7 @@ START_MS = 30_000
 WAIT_S = 30.0
 EFFECTS = ("read", "write", "external", "destructive")
 SERVER = "files"
-ARGUMENTS = {"path": "src/forestall/core/model.py", "content": "A line of text.\n" * 40}
+ARGUMENTS = {"path": "src/core/0.py", "content": "A line of text.\n" * 40}
 
 
 def definition(number: int) -> dict[str, Any]:
@@ -97,7 +96,16 @@ def make_home(root: Path) -> Home:
     home.policy.mkdir()
     (home.policy / "bench.cedar").write_text(policies())
     write_catalogue(home)
+    directory = root / "work" / "src" / "core"
+    directory.mkdir(parents=True)
+    for turn in range(ROUNDS):
+        (directory / f"{turn}.py").touch()
     return home
+
+
+def work(home: Home) -> str:
+    """Where the tools work: a file for each turn, so that no call is like one before."""
+    return str(home.root.parent / "work")
 
 
 class Synced:
@@ -132,7 +140,7 @@ def last(times: list[int]) -> float:
 
 
 def in_process(parts: Parts, number: int, synced: Synced) -> dict[str, float]:
-    """One tool, called over and over by one task."""
+    """One tool, called over and over by one task, for another file each time."""
     released = 0
 
     def perform(_ask: Any) -> Result:
@@ -140,15 +148,15 @@ def in_process(parts: Parts, number: int, synced: Synced) -> dict[str, float]:
         released = time.perf_counter_ns()
         return Result(None)
 
-    table = {**handlers_blocking(parts, directory=HERE), Perform: perform}
+    table = {**handlers_blocking(parts, directory=work(parts.home)), Perform: perform}
     proof = Peer(os.getuid(), os.getpid(), SERVER)
     mandate = parts.rules.mandates["default"]
     grant = run(open_task(mandate, secrets.token_hex(16), parts.identity.verify(proof), parts.now()), table)
     pin = definition_digest(SERVER, definition(number))
     decided, syncs, whole = [], [], []
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         before, start = synced.ns, time.perf_counter_ns()
-        asked = question(parts, grant.task, number, pin, proof)
+        asked = question(parts, grant.task, number, pin, proof, turn)
         outcome = run(govern(asked), table, deadline=time.monotonic() + WAIT_S)
         whole.append(time.perf_counter_ns() - start)
         if not isinstance(outcome, Done):
@@ -164,10 +172,14 @@ def in_process(parts: Parts, number: int, synced: Synced) -> dict[str, float]:
     }
 
 
-def question(parts: Parts, task: str, number: int, pin: str, proof: Peer) -> Action:
+def arguments(turn: int) -> dict[str, str]:
+    return {**ARGUMENTS, "path": f"src/core/{turn}.py"}
+
+
+def question(parts: Parts, task: str, number: int, pin: str, proof: Peer, turn: int) -> Action:
     return ask_for(
         f"{SERVER}/tool{number}",
-        ARGUMENTS,
+        arguments(turn),
         action_id=secrets.token_hex(16),
         task=task,
         pin=pin,
@@ -181,9 +193,9 @@ def denied(parts: Parts) -> dict[str, float]:
     """A tool of another pin: the first refusal that there is, recorded."""
     table = handlers_blocking(parts, directory="/")
     times = []
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         start = time.perf_counter_ns()
-        asked = question(parts, "none", 1, "sha256:0", Peer(os.getuid(), 0, SERVER))
+        asked = question(parts, "none", 1, "sha256:0", Peer(os.getuid(), 0, SERVER), turn)
         if not isinstance(run(govern(asked), table), Deny):
             raise SystemExit("The benchmark's denial was none.")
         times.append(time.perf_counter_ns() - start)
@@ -198,7 +210,7 @@ async def over_socket(home: Home, number: int) -> dict[str, float]:
         writer.write(encode(frame))
         return decode(await reader.readexactly(length(await reader.readexactly(HEAD))))
 
-    hello = {"type": "hello", "protocol": PROTOCOL, "kind": "gateway", "server": SERVER, "directory": HERE}
+    hello = {"type": "hello", "protocol": PROTOCOL, "kind": "gateway", "server": SERVER, "directory": work(home)}
     if (await exchange(hello))["type"] != "welcome":
         raise SystemExit("The decision point did not welcome the benchmark.")
     ask = {"type": "ask", "tool": f"{SERVER}/tool{number}", "pin": definition_digest(SERVER, definition(number))}

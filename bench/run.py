@@ -118,7 +118,7 @@ def _shown(aim: Aim, measured: Measured) -> str:
 def report(results: Results) -> Iterator[str]:
     """Everything that was measured, then what is aimed at."""
     measured = dict(numbers(results["measured"]))
-    for path, value in measured.items():
+    for path, value in [*numbers(results["machine"], ("machine",)), *measured.items()]:
         yield f"{' / '.join(path):70} {value:>14,.2f}"
     yield ""
     for aim in AIMS:
@@ -141,11 +141,22 @@ def measure(script: str) -> Any:
     return json.loads(done.stdout)
 
 
+def yardstick() -> float:
+    """The best time of a loop that is always the same: what a number from another machine, or hour, compares with."""
+    times = []
+    for _ in range(50):
+        start = time.perf_counter_ns()
+        sum(number * number for number in range(10_000))
+        times.append(time.perf_counter_ns() - start)
+    return round(min(times) / 1000, 1)
+
+
 def machine() -> dict[str, Any]:
     return {
         "cpu": _cpu(),
         "cpus": os.cpu_count() or 1,
         "python": platform.python_version(),
+        "yardstick_us": yardstick(),
         "system": f"{platform.system()} {platform.release()}",
         "load": round(os.getloadavg()[0], 2),
         "at": time.strftime("%Y-%m-%d", time.gmtime()),

@@ -86,4 +86,4 @@ def test_numbers_have_three_figures(value: float, shown: str) -> None:
 
 
 def test_the_machine_is_named_without_its_name() -> None:
-    assert run.machine().keys() == {"cpu", "cpus", "python", "system", "load", "at"}
+    assert run.machine().keys() == {"cpu", "cpus", "python", "yardstick_us", "system", "load", "at"}
