@@ -6,7 +6,7 @@ BENCH := .venv-bench
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format picture bench lock clean
+.PHONY: help setup demo test test-fast interop check format picture bench bench-keep lock clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ test: setup  ## all tests
 test-fast: setup  ## the tests that start no third-party servers and kill no processes
 	$(BIN)/pytest -q -n $(JOBS) -m "not slow"
 
+interop: setup  ## with real SPIRE servers and agents, built from source the first time; wants Linux, Go and a C compiler
+	$(BIN)/pytest -v interop
+
 check: setup  ## format, lint, types, import contracts, README against the real --help
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -49,6 +52,10 @@ picture: setup  ## docs/demo.svg, from what the demo prints
 bench: $(BENCH)/.ready  ## the numbers in the README, side by side in one run; wants an idle machine
 	@$(BENCH)/bin/python bench/run.py
 
+bench-keep: $(BENCH)/.ready setup  ## the same, kept in bench/results.json and in the README's table
+	@$(BENCH)/bin/python bench/run.py --json bench/results.json
+	@$(BIN)/python scripts/readme.py --write
+
 $(BENCH)/.ready: requirements/bench.txt pyproject.toml verify/pyproject.toml scripts/python.sh
 	@test -x $(BENCH)/bin/python || "$${BENCH_PYTHON:-$$(sh scripts/python.sh)}" -m venv $(BENCH)
 	@echo "Installing dependencies into $(BENCH) ..."
@@ -62,4 +69,4 @@ lock: setup  ## compile requirements/*.txt anew, with hashes and without hosts
 	    --no-emit-index-url --no-emit-trusted-host --no-header -o requirements/$$name.txt requirements/$$name.in; done
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

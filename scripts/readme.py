@@ -80,7 +80,7 @@ def table(file: str) -> str:
     try:
         return str(module.markdown(json.loads((ROOT / file).read_text())))
     except (OSError, ValueError, KeyError) as error:
-        raise Wrong(f"{file} holds no measurements: {error!r}; make it with `bench/run.py --json {file}`.") from None
+        raise Wrong(f"{file} holds no measurements: {error!r}; make it with `make bench-keep`.") from None
 
 
 def renew(text: str, render_output: Render = output, render_table: Render = table) -> str:
