@@ -1,21 +1,30 @@
 # ruff: noqa: E501 - one mutant a line reads as the table that it is
-"""Break run.py by hand, one promise at a time, and see each break caught: the tests of the drivers can fail."""
+"""Break the drivers by hand, one promise at a time, and see each break caught: their tests can fail.
+
+Two modules carry flows on: run.py, and the decision point, which goes on with many as their answers come.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from forestall import run
+from forestall.server import connection, pending
+from tests.points import make_home
 from tests.unit import test_run as tests
+from tests.unit.server.hand import play
+from tests.unit.server.test_connection import SCENARIOS, in_any_order
 
 SOURCE = inspect.getsource(run)
 REPLACED = ("run", "run_async", "Drive", "Unstoppable")
@@ -83,11 +92,56 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-def mutated(mutant: Mutant) -> ModuleType:
-    assert SOURCE.count(mutant.was) == 1, f"the mutant must change exactly one place: {mutant.was!r}"
+CONNECTION = [
+    # each call has one end
+    Mutant("a permit's outcome is waited for twice", "a_reported_fate_is_the_one_that_is_settled", "            if waiting is pending.outcome and waiting is not None:\n", "            if False:\n"),
+    Mutant("what was awaited is not waited for", "a_permit_is_sent_when_it_is_written_and_not_before", "                self.wait_for(waiting, lambda done: self._came(pending, done))\n", "                pass\n"),
+    Mutant("it goes on before the record is there", "a_permit_is_sent_when_it_is_written_and_not_before", "                self.wait_for(waiting, lambda done: self._came(pending, done))\n                return\n", "                step = pending.drive.go\n                return self._go_on(pending, step)\n"),
+    Mutant("a record that failed is taken for written", "a_permit_that_cannot_be_written_is_a_denial", "(lambda: drive.go(done.result())) if error is None else (lambda: drive.fail(error))", "lambda: drive.go(None)"),
+    Mutant("a cancelled flow falls over", "a_cancel_while_the_permit_is_written_denies_and_settles_it_as_not_started", "        except asyncio.CancelledError:\n            outcome =", "        except ZeroDivisionError:\n            outcome ="),
+    Mutant("a denial is sent twice", "what_is_not_decided_in_time_is_denied_at_once_and_never_permitted", "        if pending.answered or pending.outcome is not None:\n            return\n", ""),
+    Mutant("a late decision is not denied", "what_is_not_decided_in_time_is_denied_at_once_and_never_permitted", "            self._deny(pending, Deny(pending.action.id, Reason.DEADLINE))\n", ""),
+    Mutant("a cancel is not heard", "a_cancel_while_the_permit_is_written_denies_and_settles_it_as_not_started", "        if pending is not None:\n            pending.cancel()\n", ""),
+    Mutant("a late permit is sent", "a_permit_that_was_written_too_late_is_not_sent", "        if self._parts.now() >= ask.permit.expires_at:\n", "        if False:\n"),
+    Mutant("what was not begun is not answered", "a_cancel_while_a_permit_cannot_be_written_denies_once", "            case Deny() | Hold() if pending.outcome is None:\n                self._deny(pending, outcome)\n", "            case Hold():\n                self._deny(pending, outcome)\n"),
+    # a report, or none
+    Mutant("a report is not heard", "a_second_report_is_withheld_and_settles_nothing", "        if pending.settle(report):\n            self._report(pending)\n", "        pending.settle(report)\n"),
+    Mutant("a stranger's report is not answered", "a_second_report_is_withheld_and_settles_nothing", '            self.send({"type": "withhold", "id": report.id, "sentence": sentence})\n            return', "            return"),
+    Mutant("nobody waits for a report for ever", "a_report_after_it_was_given_up_is_withheld_and_changes_nothing", "        if pending.give_up(why):\n            self._report(pending)\n", "        pending.give_up(why)\n"),
+    Mutant("a lost connection gives nothing up", "a_connection_that_is_lost_while_its_permit_is_out_leaves_it_ambiguous", '            self._give_up(pending, "the connection ended")', "            pass"),
+    Mutant("a permit that is out counts as settled", "it_is_settled_when_no_permit_is_out", "*(one.outcome for one in self._pending.values() if one.outcome is not None)", "*()"),
+    Mutant("an output is released though it is unknown", "a_reported_fate_is_the_one_that_is_settled", "            case Done():\n                self.send(", "            case Done() | Undone() if pending.reported is not None:\n                self.send("),
+    # who is alone
+    Mutant("a refusal is counted for ever", "a_permit_that_cannot_be_written_is_a_denial", "        self._point.undecided -= pending.outcome is None\n", ""),
+    Mutant("a permit is counted off twice", "a_second_report_is_withheld_and_settles_nothing", "        self._point.undecided -= pending.outcome is None\n", "        self._point.undecided -= 1\n"),
+    Mutant("a permit is counted for ever", "a_permit_is_sent_when_it_is_written_and_not_before", "        self._point.undecided -= 1\n        limit", "        limit"),
+    Mutant("it stands still though others wait", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and not self.unread", "return not self.unread"),
+    Mutant("it stands still though more has come", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and not self.unread", "return self._point.undecided == 1"),
+    Mutant("it never stands still", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and not self.unread", "return False"),
+    Mutant("what ended is remembered as running", "a_permit_that_cannot_be_written_is_a_denial", "        self._by_action.pop(pending.action.id, None)\n", ""),
+    Mutant("what ended is remembered as asked", "any order", "        self._pending.pop(pending.frame, None)\n", ""),
+]  # fmt: skip
+
+PENDING = [
+    Mutant("a failure is a success", "a_reported_fate_is_the_one_that_is_settled", "failed=report.fate is Fate.FAILED", "failed=False"),
+    Mutant("not started is ambiguous", "a_reported_fate_is_the_one_that_is_settled", "NotStarted(Reason.CANCELLED, report.detail)", "CannotDo(Reason.CANCELLED, report.detail)"),
+    Mutant("ambiguous is not started", "a_reported_fate_is_the_one_that_is_settled", "CannotDo(Reason.UNAVAILABLE, report.detail)", "NotStarted(Reason.UNAVAILABLE, report.detail)"),
+    Mutant("what is given up is not started", "a_connection_that_is_lost_while_its_permit_is_out_leaves_it_ambiguous", "CannotDo(Reason.UNAVAILABLE, why)", "NotStarted(Reason.UNAVAILABLE, why)"),
+    Mutant("nobody hears that it is given up", "a_connection_that_is_lost_while_its_permit_is_out_leaves_it_ambiguous", "why))\n            return True\n", "why))\n            return False\n"),
+    Mutant("a cancel reaches what is permitted", "a_cancel_after_the_permit_is_harmless", "        if self.outcome is None and self.drive is not None:\n", "        if self.drive is not None:\n"),
+    Mutant("who reports is not answered", "a_reported_fate_is_the_one_that_is_settled", "        self.reported = report.id\n", ""),
+]  # fmt: skip
+
+
+def mutated(mutant: Mutant, source: str = SOURCE) -> ModuleType:
+    assert source.count(mutant.was) == 1, f"the mutant must change exactly one place: {mutant.was!r}"
     module = ModuleType("mutant")
     module.__file__ = run.__file__
-    exec(compile(SOURCE.replace(mutant.was, mutant.becomes), "mutant", "exec"), module.__dict__)
+    sys.modules["mutant"] = module  # dataclasses look their module up
+    try:
+        exec(compile(source.replace(mutant.was, mutant.becomes), "mutant", "exec"), module.__dict__)
+    finally:
+        del sys.modules["mutant"]
     return module
 
 
@@ -126,3 +180,37 @@ def test_the_drivers_themselves_are_not(name: str) -> None:
     assert found
     for case in found:
         case()
+
+
+def holds_its_word(kind: Any, by: str, root: Path) -> bool:
+    home = make_home(root)
+    try:
+        if by == "any order":
+            in_any_order(home, [("ask", 0, "write_file"), ("report", 0, "done"), ("ask", 0, "delete_file")], kind)
+        else:
+            play(home, SCENARIOS[by], kind)
+    except (Exception, asyncio.CancelledError):
+        return False
+    return True
+
+
+def decision_point(mutant: Mutant | None) -> Any:
+    """The connection with the mutant in it; without one, built in the same way."""
+    end = "# the end\n"
+    same = Mutant("as it is", "", end, "")
+    one, other = (mutant or same, same) if mutant in CONNECTION else (same, mutant or same)
+    module: Any = mutated(one, inspect.getsource(connection) + end * (one is same))
+    module.Pending = mutated(other, inspect.getsource(pending) + end * (other is same)).Pending  # type: ignore[attr-defined]
+    return module.Connection
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.tampers  # what a broken one writes need not verify
+@pytest.mark.parametrize("mutant", [*CONNECTION, *PENDING], ids=lambda mutant: mutant.name)
+def test_a_broken_decision_point_is_caught(mutant: Mutant, tmp_path: Path) -> None:
+    assert not holds_its_word(decision_point(mutant), mutant.by, tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted({mutant.by for mutant in [*CONNECTION, *PENDING]}))
+def test_the_decision_point_itself_is_not(name: str, tmp_path: Path) -> None:
+    assert holds_its_word(decision_point(None), name, tmp_path)

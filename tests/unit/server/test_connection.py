@@ -1,0 +1,376 @@
+"""One connection, whatever comes in whatever order: each call gets one answer, and each permit one end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from forestall.core.entry import Kind, Stream
+from forestall.core.flow import PERMIT_LIFETIME_MS
+from forestall.home import Home
+from forestall.server.connection import Connection
+from tests.points import entries, make_home
+from tests.unit.server.hand import Hand, fire, play
+
+ANSWERS = {"permit", "deny", "hold"}
+SCENARIOS: dict[str, Callable[[Hand], Awaitable[None]]] = {}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return make_home(tmp_path)
+
+
+def scenario(test: Callable[[Hand], Awaitable[None]]) -> Callable[[Hand], Awaitable[None]]:
+    SCENARIOS[test.__name__] = test
+    return test
+
+
+def fates(hand: Hand) -> list[str]:
+    return [entry["fate"] for entry in entries(hand.home) if entry["kind"] == "settled"]
+
+
+def refusals(hand: Hand) -> list[str]:
+    return [entry["reason"] for entry in entries(hand.home, Stream.DENIALS)]
+
+
+async def permitted(hand: Hand, connection: Connection, number: int = 1) -> tuple[Any, str]:
+    """A call whose permit is out."""
+    pending = await hand.ask(connection, number)
+    answer = hand.sent(connection)[-1]
+    assert answer["type"] == "permit"
+    assert hand.point.undecided == hand.undecided() == 0
+    return pending, answer["permit"]["id"]
+
+
+async def being_written(hand: Hand, connection: Connection, number: int = 1) -> Any:
+    """A call whose permit is on its way to the disk."""
+    hand.disk.holds = True
+    pending = await hand.ask(connection, number)
+    assert [entry.kind for entry, *_ in hand.disk.waiting] == ["permitted"]
+    assert hand.point.undecided == 1
+    return pending
+
+
+@scenario
+async def a_permit_is_sent_when_it_is_written_and_not_before(hand: Hand) -> None:
+    connection = await hand.connect()
+    await being_written(hand, connection)
+    assert [frame["type"] for frame in hand.sent(connection)] == ["welcome"]
+    hand.disk.answer(0)
+    await hand.rest()
+    assert hand.sent(connection)[-1]["type"] == "permit"
+    assert hand.point.undecided == 0
+
+
+@scenario
+async def a_permit_that_cannot_be_written_is_a_denial(hand: Hand) -> None:
+    connection = await hand.connect()
+    await being_written(hand, connection)
+    hand.disk.answer(0, fails=True)
+    await hand.rest()
+    assert hand.sent(connection)[-1]["decision"]["reason"] == "unavailable"
+    assert hand.point.undecided == 0
+    assert connection.running == []
+    assert refusals(hand) == ["unavailable"]
+
+
+@scenario
+async def a_second_report_is_withheld_and_settles_nothing(hand: Hand) -> None:
+    connection = await hand.connect()
+    _, permit = await permitted(hand, connection)
+    assert (await hand.report(connection, 10, permit))["type"] == "release"
+    assert (await hand.report(connection, 11, permit))["type"] == "withhold"
+    assert fates(hand) == ["done"]
+
+
+@scenario
+async def a_report_after_it_was_given_up_is_withheld_and_changes_nothing(hand: Hand) -> None:
+    connection = await hand.connect()
+    pending, permit = await permitted(hand, connection)
+    fire(pending)
+    await hand.rest()
+    assert fates(hand) == ["ambiguous"]
+    assert connection.running == []
+    assert hand.sent(connection)[-1]["type"] == "permit", "nobody asked, so nobody is answered"
+    assert (await hand.report(connection, 10, permit))["type"] == "withhold"
+    assert fates(hand) == ["ambiguous"]
+
+
+@scenario
+async def a_timer_after_the_report_changes_nothing(hand: Hand) -> None:
+    connection = await hand.connect()
+    pending, permit = await permitted(hand, connection)
+    await hand.report(connection, 10, permit)
+    fire(pending)
+    await hand.lose(connection)
+    assert fates(hand) == ["done"]
+
+
+@scenario
+async def a_cancel_while_the_permit_is_written_denies_and_settles_it_as_not_started(hand: Hand) -> None:
+    connection = await hand.connect()
+    await being_written(hand, connection)
+    connection.handle({"type": "cancel", "id": 1})
+    hand.disk.answer(0)
+    await hand.rest()
+    assert [frame["type"] for frame in hand.sent(connection)] == ["welcome", "deny"]
+    assert hand.sent(connection)[-1]["decision"]["reason"] == "cancelled"
+    assert fates(hand) == ["not_started"]
+    assert (hand.point.undecided, connection.running) == (0, [])
+
+
+@scenario
+async def a_cancel_while_a_permit_cannot_be_written_denies_once(hand: Hand) -> None:
+    connection = await hand.connect()
+    await being_written(hand, connection)
+    connection.handle({"type": "cancel", "id": 1})
+    hand.disk.answer(0, fails=True)
+    await hand.rest()
+    assert [frame["type"] for frame in hand.sent(connection)] == ["welcome", "deny"]
+    assert hand.point.undecided == 0
+
+
+@scenario
+async def a_cancel_after_the_permit_is_harmless(hand: Hand) -> None:
+    connection = await hand.connect()
+    _, permit = await permitted(hand, connection)
+    connection.handle({"type": "cancel", "id": 1})
+    await hand.rest()
+    assert connection.running == [permit]
+    assert (await hand.report(connection, 10, permit))["type"] == "release"
+    assert fates(hand) == ["done"]
+
+
+@scenario
+async def what_is_not_decided_in_time_is_denied_at_once_and_never_permitted(hand: Hand) -> None:
+    connection = await hand.connect()
+    pending = await being_written(hand, connection)
+    fire(pending)
+    assert hand.sent(connection)[-1]["decision"]["reason"] == "deadline"
+    hand.disk.answer(0)
+    await hand.rest()
+    assert [frame["type"] for frame in hand.sent(connection)] == ["welcome", "deny"], "answered once"
+    assert fates(hand) == ["not_started"]
+    assert hand.point.undecided == 0
+
+
+@scenario
+async def a_connection_that_is_lost_while_the_permit_is_written_starts_nothing(hand: Hand) -> None:
+    connection = await hand.connect()
+    await being_written(hand, connection)
+    await hand.lose(connection)
+    assert not connection.finished.is_set(), "the entry is still under way"
+    hand.disk.answer(0)
+    await hand.rest()
+    assert connection.finished.is_set()
+    assert fates(hand) == ["not_started"]
+    assert hand.point.undecided == 0
+    assert hand.recorded(Kind.CLOSED)
+
+
+@scenario
+async def a_connection_that_is_lost_while_its_permit_is_out_leaves_it_ambiguous(hand: Hand) -> None:
+    connection = await hand.connect()
+    await permitted(hand, connection)
+    await hand.lose(connection)
+    assert connection.finished.is_set()
+    assert fates(hand) == ["ambiguous"]
+    assert hand.point.undecided == 0
+
+
+@scenario
+async def a_connection_that_is_lost_after_everything_is_closed(hand: Hand) -> None:
+    connection = await hand.connect()
+    _, permit = await permitted(hand, connection)
+    await hand.report(connection, 10, permit, "failed")
+    await hand.lose(connection)
+    assert connection.finished.is_set()
+    assert fates(hand) == ["failed"]
+
+
+@scenario
+async def a_connection_that_is_lost_in_the_middle_of_its_hello_leaves_nothing(hand: Hand) -> None:
+    hand.disk.holds = True
+    connection = await hand.greet()
+    assert hand.sent(connection) == []
+    await hand.lose(connection)
+    hand.disk.answer(0)
+    await hand.rest()
+    assert connection.finished.is_set()
+    assert hand.recorded(Kind.OPENED) == hand.recorded(Kind.CLOSED)
+
+
+@scenario
+async def only_who_is_alone_stands_still_for_the_disk(hand: Hand) -> None:
+    one, other = await hand.connect(), await hand.connect()
+    hand.disk.holds = True
+    await hand.ask(one, 1)
+    seen: list[bool] = []
+    at_once = hand.disk.append_at_once
+    hand.disk.append_at_once = lambda entry: (seen.append(True), at_once(entry))[1]  # type: ignore[method-assign]
+    await hand.ask(other, 1)
+    assert seen == [], "another call waits"
+    hand.disk.answer(0)
+    hand.disk.answer(0)
+    await hand.rest()
+    hand.disk.holds = False
+    await hand.ask(one, 2)
+    assert seen == [True], "what is out waits for nobody"
+    one._buffer += b"x"
+    await hand.ask(one, 3)
+    assert seen == [True], "more has come"
+    one._buffer.clear()
+
+
+@scenario
+async def a_reported_fate_is_the_one_that_is_settled(hand: Hand) -> None:
+    connection = await hand.connect()
+    kinds = []
+    for number, fate in enumerate(("done", "failed", "not_started", "ambiguous")):
+        _, permit = await permitted(hand, connection, number)
+        kinds.append((await hand.report(connection, 10 + number, permit, fate))["type"])
+    assert kinds == ["release", "release", "withhold", "withhold"]
+    assert fates(hand) == ["done", "failed", "not_started", "ambiguous"]
+
+
+@scenario
+async def a_permit_that_was_written_too_late_is_not_sent(hand: Hand) -> None:
+    connection = await hand.connect()
+    await being_written(hand, connection)
+    now = hand.parts.now
+    hand.parts.now = lambda: now() + PERMIT_LIFETIME_MS
+    hand.disk.answer(0)
+    await hand.rest()
+    assert [frame["type"] for frame in hand.sent(connection)] == ["welcome", "deny"]
+    assert hand.sent(connection)[-1]["decision"]["reason"] == "deadline"
+    assert fates(hand) == ["not_started"]
+
+
+@scenario
+async def it_is_settled_when_no_permit_is_out(hand: Hand) -> None:
+    connection = await hand.connect()
+    _, permit = await permitted(hand, connection)
+    settling = asyncio.ensure_future(connection.settled())
+    await hand.rest()
+    assert not settling.done()
+    await hand.report(connection, 10, permit)
+    assert settling.done()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_in_this_order(home: Home, name: str) -> None:
+    play(home, SCENARIOS[name])
+
+
+# -- in any order
+
+steps = st.one_of(
+    st.tuples(st.just("ask"), st.integers(0, 1), st.sampled_from(["write_file", "read_file", "delete_file", "send"])),
+    st.tuples(st.just("method"), st.integers(0, 1), st.just("")),
+    st.tuples(st.just("disk"), st.integers(0, 3), st.sampled_from(["", "", "fails"])),
+    st.tuples(st.just("hold"), st.just(0), st.sampled_from(["holds", ""])),
+    st.tuples(st.just("cancel"), st.integers(0, 1), st.just("")),
+    st.tuples(st.just("timer"), st.integers(0, 3), st.just("")),
+    st.tuples(st.just("report"), st.integers(0, 3), st.sampled_from(["done", "failed", "not_started", "ambiguous"])),
+    st.tuples(st.just("again"), st.integers(0, 3), st.just("done")),
+    st.tuples(st.just("lose"), st.integers(0, 1), st.just("")),
+)
+
+
+class AnyOrder:
+    """Plays steps, and holds every connection to its word after each."""
+
+    def __init__(self, hand: Hand) -> None:
+        self.hand = hand
+        self.next = 0
+        self.seen: list[tuple[Connection, Any]] = []
+
+    async def step(self, kind: str, which: int, more: str) -> None:
+        hand = self.hand
+        connection = hand.connections[which % len(hand.connections)]
+        if kind == "ask" and not connection._ended:
+            self.next += 1
+            self.seen.append((connection, await hand.ask(connection, self.next, more)))
+        elif kind == "method" and not connection._ended:
+            self.next += 1
+            connection.handle({"type": "method", "id": self.next, "method": "x/new", "direction": "client"})
+        elif kind == "disk" and hand.disk.waiting:
+            hand.disk.answer(which % len(hand.disk.waiting), fails=more == "fails")
+        elif kind == "hold":
+            hand.disk.holds = more == "holds"
+        elif kind == "cancel" and not connection._ended:
+            connection.handle({"type": "cancel", "id": self.next})
+        elif kind == "timer" and self.seen:
+            fire(self.seen[which % len(self.seen)][1])
+        elif kind in ("report", "again"):
+            await self._report(which, more, again=kind == "again")
+        elif kind == "lose":
+            await hand.lose(connection)
+            hand.connections[which % len(hand.connections)] = await self._another(connection)
+        await hand.rest()
+        self.check()
+
+    async def _report(self, which: int, fate: str, *, again: bool) -> None:
+        out = [(one, pending) for one, pending in self.seen if pending.outcome is not None and not one._ended]
+        if again:
+            out = [(one, pending) for one, pending in out if pending.reported is not None]
+        if out:
+            connection, pending = out[which % len(out)]
+            self.next += 1
+            answer = await self.hand.report(connection, self.next, pending.action.id, fate)
+            assert (answer["type"], answer["id"]) in {("release", self.next), ("withhold", self.next)}
+
+    async def _another(self, lost: Connection) -> Connection:
+        """In place of one that is lost; the lost one is still held to its word."""
+        if self.hand.disk.holds:
+            return lost
+        connection = await self.hand.connect()
+        self.hand.connections.remove(connection)
+        self.hand.connections.append(lost)
+        return connection
+
+    def check(self) -> None:
+        hand = self.hand
+        assert hand.point.undecided == hand.undecided()
+        settled, written = hand.recorded(Kind.SETTLED), hand.recorded(Kind.PERMITTED)
+        assert len(settled) == len(set(settled)), "settled once"
+        assert set(settled) <= set(written)
+        for connection in hand.connections:
+            frames = hand.sent(connection)
+            answered = [frame["id"] for frame in frames if frame["type"] in ANSWERS]
+            assert len(answered) == len(set(answered)), "answered once"
+            out = {frame["permit"]["id"] for frame in frames if frame["type"] == "permit"}
+            assert out <= set(written), "written before it is sent"
+
+
+@settings(suppress_health_check=list(HealthCheck), max_examples=25)
+@given(st.lists(steps, max_size=14))
+def test_in_any_order(tmp_path_factory: pytest.TempPathFactory, chosen: list[tuple[str, int, str]]) -> None:
+    home = make_home(tmp_path_factory.mktemp("c"))
+    in_any_order(home, chosen)
+
+
+def in_any_order(home: Home, chosen: list[tuple[str, int, str]], kind: type[Connection] = Connection) -> None:
+    hands: list[Hand] = []
+
+    async def whole(hand: Hand) -> None:
+        hands.append(hand)
+        order = AnyOrder(hand)
+        for _ in range(2):
+            await hand.connect()
+        for step in chosen:
+            await order.step(*step)
+
+    play(home, whole, kind)
+    (hand,) = hands
+    assert (hand.point.undecided, hand.undecided()) == (0, 0), "everything has ended"
+    assert all(connection.running == [] for connection in hand.connections)
+    assert sorted(hand.recorded(Kind.SETTLED)) == sorted(hand.recorded(Kind.PERMITTED)), "each is settled, and once"
+    assert sorted(hand.recorded(Kind.OPENED)) == sorted(hand.recorded(Kind.CLOSED))
