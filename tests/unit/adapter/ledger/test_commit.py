@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from forestall.adapter.ledger import commit
 from forestall.adapter.ledger.log import FileLedger
-from forestall.core.entry import Stream
+from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.errors import Unavailable
 from forestall.port import Position
 from tests.ledgers import Place, ids, permitted, settled, split
@@ -258,3 +259,164 @@ def test_closing_answers_everybody_who_waits(
     closing.result(BOUND_S)
     assert {one.result(BOUND_S).index for one in (first, *rest)} == set(range(6))
     assert place.verify() == 0
+
+
+# -- at once, in the caller's thread
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long this disk takes."""
+    monkeypatch.setattr(commit, "QUICK_S", 1000.0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_is_alone_is_written_and_synced_before_it_goes_on(
+    place: Place, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    here = threading.get_ident()
+    write, sync = os.pwrite, os.fdatasync
+
+    def writing(fd: int, data: bytes, at: int) -> int:
+        order.append("write")
+        return write(fd, data, at)
+
+    def syncing(fd: int) -> None:
+        assert threading.get_ident() == here
+        assert groups(place) == "EC", "signed, and in the file"
+        order.append("sync")
+        sync(fd)
+
+    monkeypatch.setattr(os, "pwrite", writing)
+    monkeypatch.setattr(os, "fdatasync", syncing)
+    assert ledger.append_at_once(permitted("a")) == Position(Stream.PERMITS, 0)
+    order.append("released")
+    assert order == ["write", "sync", "released"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_needs_no_sync_or_has_a_quota_is_not_written_at_once(ledger: FileLedger) -> None:
+    durable_denial = Entry(Stream.DENIALS, Kind.QUARANTINED, "q", 1, {"tool": "git/push"}, durable=True)
+    for entry in (permitted("a", durable=False), settled("a"), durable_denial):
+        assert ledger.append_at_once(entry) is None
+    assert [ids(ledger, stream) for stream in Stream] == [[], []]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_sync_that_fails_at_once_is_told_and_nothing_is_acknowledged_any_more(
+    ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", failing)
+    with pytest.raises(Unavailable, match="could not be synced"):
+        ledger.append_at_once(permitted("a"))
+    monkeypatch.undo()
+    with pytest.raises(Unavailable, match="could not be synced"):
+        ledger.append_at_once(permitted("b"))
+    with pytest.raises(Unavailable):
+        ledger.close()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_write_that_fails_at_once_leaves_no_trace(
+    place: Place, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(Unavailable, match="could not be written"):
+            ledger.append_at_once(permitted("a"))
+    assert ledger.append_at_once(permitted("b")) == Position(Stream.PERMITS, 0)
+    assert groups(place) == "EC"
+
+
+def test_a_slow_sync_is_handed_over_the_next_time_and_a_quick_one_brings_it_back(
+    place: Place, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of its own: each sync takes what the test says it takes."""
+    took, now = 0.0, 0.0
+    sync = os.fdatasync
+
+    def syncing(fd: int) -> None:
+        nonlocal now
+        sync(fd)
+        now += took
+
+    monkeypatch.setattr(os, "fdatasync", syncing)
+    monkeypatch.setattr("forestall.adapter.ledger.stream.time.monotonic", lambda: now)
+    ledger._streams[Stream.PERMITS]._took = 0.0
+    assert ledger.append_at_once(permitted("first")) is not None
+    took = commit.QUICK_S * 2
+    assert ledger.append_at_once(permitted("slow")) is not None, "it holds the caller up once"
+    assert ledger.append_at_once(permitted("refused")) is None
+    assert ids(ledger) == ["first", "slow"], "what was refused was not written"
+    took = 0.0
+    ledger.append(permitted("handed over"))
+    assert ledger.append_at_once(permitted("back")) is not None
+    monkeypatch.undo()
+    assert ids(ledger) == ["first", "slow", "handed over", "back"]
+    assert groups(place) == "EC" * 4
+
+
+def test_the_last_quick_sync_is_one_that_took_no_longer_than_that(
+    ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = ledger._streams[Stream.PERMITS]
+    for took, written in ((commit.QUICK_S, True), (commit.QUICK_S * 1.01, False)):
+        monkeypatch.setattr(stream, "_took", took)
+        assert (ledger.append_at_once(permitted("a")) is not None) == written
+
+
+@pytest.mark.usefixtures("quick")
+def test_while_another_group_is_written_nothing_is_written_at_once_nor_twice(
+    place: Place, ledger: FileLedger, disk: Disk, pool: ThreadPoolExecutor
+) -> None:
+    first, rest = queued(ledger, disk, pool, 1)
+    assert ledger.append_at_once(permitted("mine")) is None
+    last = pool.submit(ledger.append, permitted("mine"))
+    until(lambda: waiting(ledger) == 2)
+    disk.go()
+    assert {first.result(BOUND_S).index, rest[0].result(BOUND_S).index, last.result(BOUND_S).index} == {0, 1, 2}
+    assert sorted(ids(ledger)) == ["first", "mine", "p0"]
+    assert groups(place) == "ECEEC"
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_comes_while_one_is_written_at_once_is_written_by_the_next(
+    place: Place, ledger: FileLedger, disk: Disk, pool: ThreadPoolExecutor
+) -> None:
+    first = pool.submit(ledger.append_at_once, permitted("first"))
+    assert disk.entered.acquire(timeout=BOUND_S)
+    rest = [pool.submit(ledger.append, permitted(f"p{number}")) for number in range(3)]
+    until(lambda: waiting(ledger) == 3)
+    disk.go()
+    assert first.result(BOUND_S) == Position(Stream.PERMITS, 0)
+    assert {one.result(BOUND_S).index for one in rest} == {1, 2, 3}
+    assert groups(place) == "ECEEEC"
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_interrupt_at_once_hands_on_to_who_waits(ledger: FileLedger, disk: Disk, pool: ThreadPoolExecutor) -> None:
+    first = pool.submit(ledger.append_at_once, permitted("first"))
+    assert disk.entered.acquire(timeout=BOUND_S)
+    rest = pool.submit(ledger.append, permitted("rest"))
+    until(lambda: waiting(ledger) == 1)
+    disk.error = KeyboardInterrupt()
+    disk.go(1)
+    with pytest.raises(KeyboardInterrupt):
+        first.result(BOUND_S)
+    disk.error = None
+    disk.go()
+    assert rest.result(BOUND_S).index == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_closed_ledger_takes_nothing_at_once(ledger: FileLedger) -> None:
+    ledger.close()
+    with pytest.raises(Unavailable, match="closed"):
+        ledger.append_at_once(permitted("a"))
