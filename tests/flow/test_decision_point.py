@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
 from forestall import __version__
+from forestall.adapter.ledger import commit
 from forestall.core.entry import Stream
 from forestall.frame import PROTOCOL
 from forestall.home import Home
 from forestall.server.point import Point
+from forestall.wire import build
 from tests.points import (
     SERVER,
     TOOLS,
@@ -447,3 +450,75 @@ def test_an_idle_point_that_may_end_does(home: Home) -> None:
         await asyncio.wait_for(point._stopping.wait(), 20)
 
     play(home, scenario, idle_exit_s=0.1)
+
+
+class Syncs:
+    """How often the disk was waited for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._real = os.fdatasync
+        monkeypatch.setattr(os, "fdatasync", self._sync)
+
+    def _sync(self, fd: int) -> None:
+        self.count += 1
+        self._real(fd)
+
+
+def test_calls_of_many_connections_at_once_share_a_sync(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "QUICK_S", -1.0)  # as on a disk for which no loop stands still
+
+    async def scenario(_: Point) -> None:
+        peers = [await Peer.gateway(home.socket) for _ in range(20)]
+        syncs = Syncs(monkeypatch)
+        for peer in peers:
+            peer.asks()
+        assert {(await peer.receive())["type"] for peer in peers} == {"permit"}
+        assert syncs.count <= 2, "what comes while the first is on its way waits for the second"
+        for peer in peers:
+            await peer.close()
+
+    play(home, scenario)
+
+
+@pytest.mark.parametrize("quick", [1000.0, -1.0])
+def test_calls_of_one_connection_at_once_share_a_sync(
+    home: Home, monkeypatch: pytest.MonkeyPatch, quick: float
+) -> None:
+    monkeypatch.setattr(commit, "QUICK_S", quick)
+
+    async def scenario(_: Point) -> None:
+        peer = await Peer.gateway(home.socket)
+        syncs = Syncs(monkeypatch)
+        for number in range(20):
+            peer.asks(arguments={"path": str(number), "content": ""})
+        assert {(await peer.receive())["type"] for _ in range(20)} == {"permit"}
+        assert syncs.count <= 2
+        await peer.close()
+
+    play(home, scenario)
+
+
+def test_a_call_alone_is_on_disk_when_its_permit_comes_and_no_thread_was_asked(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "QUICK_S", 1000.0)
+    parts = build(home)
+    handed_over: list[object] = []
+    later = parts.ledger.append_async
+    monkeypatch.setattr(
+        parts.ledger, "append_async", lambda entry, then=None: (handed_over.append(entry), later(entry, then))[1]
+    )
+
+    async def scenario(_: Point) -> None:
+        peer = await Peer.gateway(home.socket)
+        handed_over.clear()
+        syncs = Syncs(monkeypatch)
+        for number in range(3):
+            permit = await peer.ask(arguments={"path": str(number), "content": ""})
+            assert permit["type"] == "permit"
+            assert syncs.count == number + 1
+        assert handed_over == []
+        await peer.close()
+
+    play(home, scenario, parts=parts)
