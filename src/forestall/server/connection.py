@@ -7,7 +7,6 @@ denied, what was permitted and not reported is settled as ambiguous, and its tas
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,6 +29,7 @@ from forestall.frame import PROTOCOL
 from forestall.policy.schema import METHOD_TOOL
 from forestall.run import Drive, run, run_async
 from forestall.server.channel import Channel
+from forestall.server.command import COMMANDS
 from forestall.server.frames import (
     MESSAGE,
     Hello,
@@ -65,7 +65,7 @@ class Connection(Channel):
 
     def __init__(self, point: Point) -> None:
         super().__init__()
-        self._point = point
+        self.point = point
         self._parts: Parts = point.parts
         self._timer: asyncio.TimerHandle | None = None
         self._pending: dict[int, Pending] = {}
@@ -94,7 +94,7 @@ class Connection(Channel):
         except OSError:
             self.abort()
             return
-        if not self._point.admit(self):
+        if not self.point.admit(self):
             self.refuse("The decision point has as many connections as it may; see max_connections under [serve].")
             return
         seconds = self._parts.config.serve.handshake_timeout_ms / 1000
@@ -102,7 +102,7 @@ class Connection(Channel):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._point.track(self._finish())
+        self.point.track(self._finish())
 
     def ended(self) -> None:
         """What is undecided is cancelled, what runs is ambiguous."""
@@ -117,7 +117,7 @@ class Connection(Channel):
             with suppress(CannotDo):  # left open, it is closed at the next start
                 flow = close_task(self.grant.task, "disconnected", self._parts.now())
                 await run_async(flow, self._handlers())
-        self._point.dismiss(self)
+        self.point.dismiss(self)
         self.finished.set()
 
     def handle(self, frame: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ class Connection(Channel):
             self._greet(read_hello(frame))
             return
         kind = frame["type"]
-        table = self._COMMANDS if self.hello.kind is Peering.CLI else self._REQUESTS
+        table = COMMANDS if self.hello.kind is Peering.CLI else self._REQUESTS
         handle = table.get(kind)
         if handle is None:
             raise InvalidInput(f"A connection of kind {self.hello.kind} does not send {kind!r:.40}.")
@@ -232,7 +232,7 @@ class Connection(Channel):
             self._refuse_at_once(pending, Deny(action.id, Reason.UNKNOWN_TOOL, detail=why))
             return
         self._pending[number] = self._by_action[action.id] = pending
-        self._point.undecided += 1
+        self.point.undecided += 1
         limit = self._parts.config.serve.decision_timeout_ms / 1000
         pending.timer = self._loop.call_later(limit, self._late, pending)
         drive = Drive(govern(action), self._handlers(), time.monotonic() + limit)
@@ -277,7 +277,7 @@ class Connection(Channel):
             outcome = self._broken(pending, error)
         if pending.timer is not None:
             pending.timer.cancel()
-        self._point.undecided -= pending.outcome is None
+        self.point.undecided -= pending.outcome is None
         self._by_action.pop(pending.action.id, None)
         self._pending.pop(pending.frame, None)
         self._answer(pending, outcome)
@@ -333,7 +333,7 @@ class Connection(Channel):
         else:
             self.counts.denied += 1
             if decision.reason is Reason.UNAVAILABLE and decision.detail:
-                self._point.complain(decision.detail)
+                self.point.complain(decision.detail)
             if pending.is_method and decision.reason in {Reason.NO_POLICY, Reason.FORBIDDEN}:
                 decision = replace(decision, reason=Reason.UNKNOWN_METHOD)
         self.send(refusal_frame(pending.frame, decision))
@@ -386,7 +386,7 @@ class Connection(Channel):
     @property
     def _alone(self) -> bool:
         """Is one call being decided, on all connections, and nothing more there to be read on this one?"""
-        return self._point.undecided == 1 and not self.unread
+        return self.point.undecided == 1 and not self.unread
 
     def _find_tool(self, rules: Rules, name: str) -> Tool | None:
         assert self.hello is not None
@@ -413,36 +413,12 @@ class Connection(Channel):
         if pending.timer is not None:
             pending.timer.cancel()
         pending.outcome = outcome = self._loop.create_future()
-        self._point.undecided -= 1
+        self.point.undecided -= 1
         limit = self._parts.config.serve.outcome_timeout_s
         pending.timer = self._loop.call_later(limit, self._give_up, pending, "there was no report in time")
         self.counts.permitted += 1
         self.send(permit_frame(pending.frame, ask.permit))
         return outcome
-
-    # -- commands
-
-    def _status(self, frame: Mapping[str, Any]) -> None:
-        self.send({"type": "status", "id": frame_id(frame), **self._point.status()})
-
-    def _require_owner(self) -> None:
-        """An agent's user may connect; what rules it is not for it to say."""
-        if self.peer.uid != os.geteuid():
-            raise InvalidInput("Only the user that the decision point runs as may stop or reload it.")
-
-    def _reload(self, frame: Mapping[str, Any]) -> None:
-        self._require_owner()
-        number = frame_id(frame)
-        self.beside(self._reload_then_answer(number))
-
-    async def _reload_then_answer(self, number: int) -> None:
-        sentence = await self._point.reload()
-        self.send({"type": "refused", "id": number, "sentence": sentence} if sentence else _done(number))
-
-    def _stop(self, frame: Mapping[str, Any]) -> None:
-        self._require_owner()
-        self.send(_done(frame_id(frame)))
-        self._point.stop()
 
     _REQUESTS: Mapping[str, Callable[[Connection, Mapping[str, Any]], None]] = {
         "client": _client,
@@ -453,17 +429,8 @@ class Connection(Channel):
         "refused": _refused,
         "cancel": _cancel,
     }
-    _COMMANDS: Mapping[str, Callable[[Connection, Mapping[str, Any]], None]] = {
-        "status": _status,
-        "reload": _reload,
-        "stop": _stop,
-    }
 
     @property
     def running(self) -> list[str]:
         """Ids of the permits that are out."""
         return list(self._by_action)
-
-
-def _done(number: int) -> dict[str, Any]:
-    return {"type": "done", "id": number}
