@@ -161,16 +161,23 @@ def _ask(connection: http.client.HTTPConnection, line: socket.socket, request: R
     if request.body is not None:
         headers["Content-Type"] = "application/json"
     connection.request("GET" if request.body is None else "POST", target, body=request.body, headers=headers)
-    answer = connection.getresponse()
-    if answer.status not in GOOD:
-        raise Unavailable(f"{parts.hostname} answered with status {answer.status}; look at the address.")
-    if answer.getheader("Content-Encoding", "identity") != "identity":
-        raise Unavailable(f"{parts.hostname} answered in an encoding that was not asked for.")
-    data = answer.read(request.max_bytes + 1)
-    if len(data) > request.max_bytes:
-        raise Unavailable(f"{parts.hostname} sent more than {request.max_bytes} bytes.")
-    if answer.length or watched.stopped:  # `read` with a limit does not say that the rest never came
+    with connection.getresponse() as answer:
+        data = _read(answer, parts.hostname or "", request.max_bytes)
+    if watched.stopped:  # an answer without a length ends where the line does, also where we cut it
         raise Unavailable(f"{parts.hostname} did not send the whole answer in time.")
+    return data
+
+
+def _read(answer: http.client.HTTPResponse, host: str, max_bytes: int) -> bytes:
+    if answer.status not in GOOD:
+        raise Unavailable(f"{host} answered with status {answer.status}; look at the address.")
+    if answer.getheader("Content-Encoding", "identity") != "identity":
+        raise Unavailable(f"{host} answered in an encoding that was not asked for.")
+    data = answer.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise Unavailable(f"{host} sent more than {max_bytes} bytes.")
+    if answer.length:  # `read` with a limit does not say that the rest never came
+        raise Unavailable(f"{host} hung up before the whole answer was there.")
     return data
 
 
