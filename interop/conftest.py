@@ -8,5 +8,5 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # as Ctrl-C: every fixture is taken down
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # all as Ctrl-C, also in the background

@@ -15,7 +15,10 @@ from forestall.adapter.workload.bundles import BundleFeeds, Feed
 from forestall.adapter.workload.endpoint import Endpoint, Spiffe
 from forestall.adapter.workload.follow import Waits
 from forestall.adapter.workload.held import DEFAULT_BOUND_MS
+from forestall.core.canonical import parse
+from forestall.proof import encoding
 from forestall.proof.fault import InvalidProof
+from forestall.proof.jws import MAX_TOKEN
 from forestall.proof.spiffe_id import parse_spiffe_id
 from forestall.proof.svid import verify_jwt_svid
 from interop.spire.conftest import Make, Start
@@ -64,6 +67,12 @@ def test_a_token_for_another_audience_is_refused(one: Process, forestall: Proces
     token = one.token("https://elsewhere.example")
     assert check_token(forestall, token)["fault"] == "wrong_audience"
     assert check_token(forestall, token, audience="https://elsewhere.example")["fault"] is None
+
+
+def test_the_agent_gives_the_same_token_again_and_it_has_no_name_to_burn(one: Process) -> None:
+    token = one.token("https://twice.example")
+    assert one.token("https://twice.example") == token
+    assert "jti" not in parse(encoding.decode(token.split(".")[1]), max_bytes=MAX_TOKEN)
 
 
 def test_a_token_counts_until_it_ends(one: Process, forestall: Process) -> None:
@@ -223,7 +232,7 @@ def test_a_server_that_hangs_is_not_seen_by_who_asks_the_agent(
 
 
 def test_authorities_are_replaced_and_revoked_without_a_restart(
-    partner: Domain, stranger: Process, executable: Make, running: Start
+    domain: Domain, partner: Domain, stranger: Process, forestall: Process, executable: Make, running: Start
 ) -> None:
     made = executable("judge")
     partner.register("/judge", [made.by_path])
@@ -250,6 +259,12 @@ def test_authorities_are_replaced_and_revoked_without_a_restart(
     assert check_token(judge, token, theirs, until={"fault": "unknown_key"})["fault"] == "unknown_key"
     assert check(judge, renewed, theirs)["id"] == "spiffe://partner.example/stranger"
     assert check_token(judge, again, theirs, audience="https://after.example")["fault"] is None
+
+    # the other trust domain goes by what it was told, until it is told
+    assert check(forestall, own, BOTH)["fault"] is None
+    domain.federate(partner)
+    assert check(forestall, own, BOTH, until={"fault": "untrusted"})["fault"] == "untrusted"
+    assert check(forestall, renewed, BOTH)["fault"] is None
 
 
 def test_the_server_is_the_one_that_was_pinned(programs: Path) -> None:

@@ -116,7 +116,10 @@ class WorkloadApi:
         return good
 
     def jwt_svid(self, audience: str, spiffe_id: SpiffeId | None = None) -> str:
-        """A fresh JWT-SVID of ours for one audience, from the agent; a bearer token, so use it at once and once.
+        """A JWT-SVID of ours for one audience, from the agent. A bearer token: whoever sees it can use it.
+
+        An agent may give the same one again (SPIRE does for half of its life, and names none with `jti`), so that
+        whoever takes it cannot ask that it comes once.
 
         Raises:
             Unavailable: the agent does not answer, or has no such identity for us.
