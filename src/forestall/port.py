@@ -5,14 +5,13 @@ Unless a method says otherwise, failure is `Unavailable` or `CannotDo`, and its 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from forestall.core.effects import Effect
 from forestall.core.entry import Entry, Stream
 from forestall.core.label import Label
-from forestall.core.model import Facts, Grant, Lease, Mandate, Permit, Question, Ruling, Subject, Tool
+from forestall.core.model import Counted, Facts, Grant, Lease, Mandate, Permit, Question, Ruling, Subject, Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +87,29 @@ class State(Protocol):
 
     def labels(self, task: str) -> Label: ...
 
-    def reserve(self, grant: Grant, effects: frozenset[Effect]) -> bool:
-        """Atomically take one call of each effect from the task's budget, or nothing and False."""
+    def reserve(self, grant: Grant, counted: Collection[Counted]) -> bool:
+        """Atomically take what `core.budget.uses` says from the budgets of the task and of all above it, or nothing and
+        False. Nothing is taken of a task that is over.
+        """
         ...
 
-    def release(self, grant: Grant, effects: frozenset[Effect]) -> None: ...
+    def release(self, grant: Grant, counted: Collection[Counted]) -> None: ...
+
+    def stands(self, permit: str, at: int) -> bool:
+        """May this permit still start: recorded, without an outcome, in time, its task and all above it open? Asked
+        after the permit was recorded, since a task may have ended in between.
+        """
+        ...
+
+    def asked(self, action: str, task: str) -> None:
+        """From now on the task has this action undecided, or held; until `answered`, or until the task is over."""
+        ...
+
+    def answered(self, action: str) -> None: ...
+
+    def undecided_above(self, task: str) -> Sequence[str]:
+        """The tasks above this one, nearest first, that have an action undecided or held."""
+        ...
 
     def apply(self, written: Written) -> None:
         """Take in an entry that the ledger holds. Idempotent; entries of one stream come in order."""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from forestall.core.effects import Effect
 from forestall.core.entry import Entry
-from forestall.core.model import Action, Grant, Lease, Permit, Question, Tool
+from forestall.core.model import Action, Grant, Lease, Permit, Quantity, Question, Tool
 from forestall.core.reason import Reason
 
 T = TypeVar("T")
@@ -70,10 +70,11 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Take these effects from the task's budget, if there is enough. Answer: bool."""
+    """Take these from the budgets of the task and of all above it, if there is enough. Answer: bool."""
 
     grant: Grant
-    effects: frozenset[Effect]
+    effects: frozenset[Effect] | frozenset[Quantity]
+    """One of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Release:
     """Give back what was reserved and not spent. Answer: None."""
 
     grant: Grant
-    effects: frozenset[Effect]
+    effects: frozenset[Effect] | frozenset[Quantity]
 
 
 @dataclass(frozen=True, slots=True)

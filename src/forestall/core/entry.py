@@ -13,10 +13,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from forestall.core.canonical import canonical, canonical_plain
+from forestall.core.canonical import MAX_SAFE_INTEGER, canonical, canonical_plain
 from forestall.core.effects import Effect
+from forestall.core.grant_json import grant_to_json, subject_to_json
 from forestall.core.label import CLEAN, Label
-from forestall.core.model import Action, Approval, Deny, Facts, Fate, Grant, Hold, Permit, Subject
+from forestall.core.model import (
+    NOTHING,
+    Action,
+    Approval,
+    Deny,
+    Facts,
+    Fate,
+    Grant,
+    Hold,
+    Permit,
+    Quantity,
+    Ruling,
+    Subject,
+)
 
 FORMAT = 1
 """Version of the body's layout."""
@@ -28,10 +42,11 @@ class Stream(StrEnum):
 
 
 class Kind(StrEnum):
-    OPENED = "opened"  # a task
+    OPENED = "opened"  # a task, by its user or by delegation
+    EXTENDED = "extended"  # a task
     PERMITTED = "permitted"
     SETTLED = "settled"
-    CLOSED = "closed"  # a task
+    CLOSED = "closed"  # a task, and all below it
     DENIED = "denied"
     HELD = "held"
     REPEATED = "repeated"  # a denial that came again, counted
@@ -72,24 +87,20 @@ def commitment(action: Action, form: bytes | None = None) -> str:
     return "sha256:" + hashlib.sha256(action.salt + (action.canonical if form is None else form)).hexdigest()
 
 
-def opened(grant: Grant, subject: Subject, at: int, labels: Label = CLEAN) -> Entry:
-    """`labels`: of what its holder has seen before."""
-    budget = {effect.value: count for effect, count in grant.budget.items()}
-    body = {
-        "task": grant.task,
-        "purpose": grant.purpose,
-        "mandate": grant.mandate,
-        "subject": _subject(subject),
-        "tools": list(grant.tools),
-        "effects": _names(grant.effects),
-        "expires_at": grant.expires_at,
-        "budget": budget,
-        "seen": _label(labels),
-    }
+def opened(grant: Grant, subject: Subject, at: int, labels: Label = CLEAN, ruling: Ruling | None = None) -> Entry:
+    """`labels`: of what its holder has seen before, or was told by the task above. `ruling`: what permitted it."""
+    body = {**grant_to_json(grant), "subject": subject_to_json(subject), "seen": _label(labels), **_ruled(ruling)}
     return Entry(Stream.PERMITS, Kind.OPENED, grant.task, at, body)
 
 
+def extended(task: str, expires_at: int, subject: Subject, at: int, ruling: Ruling) -> Entry:
+    """`expires_at`: when the task ends from now on."""
+    body = {"task": task, "expires_at": expires_at, "subject": subject_to_json(subject), **_ruled(ruling)}
+    return Entry(Stream.PERMITS, Kind.EXTENDED, task, at, body)
+
+
 def closed(task: str, why: str, at: int) -> Entry:
+    """The task is over, and so is every task below it: this one entry says so of all of them."""
     return Entry(Stream.PERMITS, Kind.CLOSED, task, at, {"task": task, "why": why}, durable=False)
 
 
@@ -106,9 +117,17 @@ def permitted(permit: Permit, action: Action, subject: Subject, facts: Facts, *,
     return Entry(Stream.PERMITS, Kind.PERMITTED, permit.id, action.at, body, durable, sealed)
 
 
-def settled(permit: Permit, fate: Fate, at: int, *, output: str = "", detail: str = "") -> Entry:
+def settled(
+    permit: Permit,
+    fate: Fate,
+    at: int,
+    *,
+    output: str = "",
+    detail: str = "",
+    used: Mapping[Quantity, int] = NOTHING,
+) -> Entry:
     """`output`: salted digest of what the tool answered. Not synced: a permit that lost it is swept as ambiguous."""
-    body = {
+    body: dict[str, Any] = {
         "task": permit.task,
         "tool": permit.tool,
         "fate": fate.value,
@@ -116,6 +135,8 @@ def settled(permit: Permit, fate: Fate, at: int, *, output: str = "", detail: st
         "labels": _label(permit.output),
         "detail": detail,
     }
+    if used:
+        body["used"] = {quantity.value: min(max(amount, 0), MAX_SAFE_INTEGER) for quantity, amount in used.items()}
     return Entry(Stream.PERMITS, Kind.SETTLED, permit.id, at, body, durable=False)
 
 
@@ -156,7 +177,7 @@ def _about(action: Action, subject: Subject | None, facts: Facts | None) -> tupl
         "tool": action.tool,
         "pin": action.pin,
         "arguments": commitment(action),
-        "subject": _subject(subject) if subject else None,
+        "subject": subject_to_json(subject) if subject else None,
         **(_facts(facts) if facts else {}),
     }
     salt = b',"salt":"' + base64.b64encode(action.salt) + b'"}'
@@ -165,10 +186,6 @@ def _about(action: Action, subject: Subject | None, facts: Facts | None) -> tupl
     paths = canonical_plain(_paths(facts))
     body["paths"] = commitment(action, paths)
     return body, b'{"arguments":' + action.canonical + b',"paths":' + paths + salt
-
-
-def _subject(subject: Subject) -> dict[str, str]:
-    return {"id": subject.id, "assurance": subject.assurance.value, "asserted_name": subject.asserted_name}
 
 
 def _facts(facts: Facts) -> dict[str, Any]:
@@ -187,6 +204,10 @@ def _names(effects: frozenset[Effect]) -> list[str]:
 
 def _label(label: Label) -> dict[str, str]:
     return {"integrity": label.integrity.value, "confidentiality": label.confidentiality.value}
+
+
+def _ruled(ruling: Ruling | None) -> dict[str, Any]:
+    return {} if ruling is None else {"policies": list(ruling.policies), "policy_digest": ruling.policy_digest}
 
 
 def _approval(approval: Approval) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def decide(action: Action, known: Known) -> Flow[Permit | Deny | Hold]:
         return Deny(action.id, Reason.TOOL_CHANGED)
     known.grant = grant = yield FindGrant(action.task)
     known.facts = facts = yield Gather(action, tool)
-    against = objection(grant, subject, tool, facts, action.at)
+    against = objection(grant, subject, tool, facts, action.at, action.arguments)
     if against is not None:
         return Deny(action.id, against)
     ruling = yield Evaluate(Question(subject, grant, tool, action.arguments, facts))
@@ -173,7 +173,8 @@ def _settlement(outcome: Done | Undone, at: int) -> Entry:
     if isinstance(outcome, Undone):
         return settled(outcome.permit, outcome.fate, at, detail=outcome.detail)
     result: Result = outcome.result
-    return settled(outcome.permit, Fate.FAILED if result.failed else Fate.DONE, at, output=result.digest)
+    fate = Fate.FAILED if result.failed else Fate.DONE
+    return settled(outcome.permit, fate, at, output=result.digest, used=result.used)
 
 
 def refuse(decision: Deny | Hold, action: Action, known: Known) -> Flow[Outcome]:

@@ -18,6 +18,9 @@ from forestall.core.reason import Reason
 Json = Any
 """A JSON value as `forestall.core.canonical.parse` returns it."""
 
+Actor = tuple[str, str]
+"""Who acts: the issuer that vouches for it, which is its trust domain, and its id there. Neither alone is anybody."""
+
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -40,6 +43,16 @@ class Subject:
     assurance: Assurance
     asserted_name: str = ""
     """What the client calls itself. Recorded, never believed."""
+    instance: str = ""
+    """The one running workload that this is, as it was attested. Empty where nobody told instances apart: what it has
+    seen is then known of each of its tasks alone, and a new task starts clean.
+    """
+    tenant: str = ""
+    trust_domain: str = ""
+
+    @property
+    def actor(self) -> Actor:
+        return self.trust_domain, self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +97,48 @@ class Tool:
         )
 
 
+class Quantity(StrEnum):
+    """What a budget counts besides calls."""
+
+    ROWS = "rows"
+    BYTES = "bytes"
+    SPEND = "spend"  # whole minor units of the one currency that the mandate's owner has in mind
+    SECONDS = "seconds"  # begun seconds that calls ran
+    FAN_OUT = "fan_out"  # tasks delegated, at whatever depth
+
+
+Counted = Effect | Quantity
+"""Of an effect, calls are counted. No name is both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """How the value of a mandate's parameter must look: one of `values`, or all of it like `pattern`."""
+
+    pattern: str = ""
+    """A regular expression of the kind that `core.mandate.require_pattern` takes."""
+    values: tuple[str, ...] = ()
+    max_length: int = 128
+    """Characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One bound that a task's calls keep: this argument, of these tools, has a value like this."""
+
+    tool: str
+    """A pattern over `server/tool`."""
+    argument: str
+    """A bound argument has to be there."""
+    value: tuple[str, ...]
+    """Parts with any run of characters between them; one part is the whole value. Split, so that a parameter's value is
+    never read as a pattern.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Mandate:
-    """A reviewed template for tasks: what may be done, how often, for how long."""
+    """A reviewed template for tasks: what may be done, with what, how often, for how long."""
 
     name: str
     purpose: str
@@ -94,8 +146,17 @@ class Mandate:
     """Patterns over `server/tool`, `*` matching any run of characters."""
     effects: frozenset[Effect]
     lifetime_ms: int
-    budget: Mapping[Effect, int] = field(default_factory=_nothing)
-    """Calls permitted by effect; an effect that is not named is not limited."""
+    budget: Mapping[Counted, int] = field(default_factory=_nothing)
+    """For the whole tree of tasks; what is not named is not limited, delegation apart."""
+    per_call: Mapping[Quantity, int] = field(default_factory=_nothing)
+    """The most that one call may use: what is reserved for it."""
+    parameters: Mapping[str, Parameter] = field(default_factory=_nothing)
+    resources: tuple[Resource, ...] = ()
+    """Their values are templates: `{name}` stands for a parameter's value."""
+    ceiling: Confidentiality | None = None
+    """The highest confidentiality of what the task may read; None where it is not limited."""
+    depth: int = 0
+    """How many times the task may be handed on, one agent to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +171,44 @@ class Grant:
     tools: tuple[str, ...]
     effects: frozenset[Effect]
     expires_at: int
-    budget: Mapping[Effect, int] = field(default_factory=_nothing)
+    budget: Mapping[Counted, int] = field(default_factory=_nothing)
+    """What the task and all below it may use; for each task above it, that one's own budget counts too."""
     depth: int = 0
+    """Hops from the task that was opened first."""
+    max_depth: int = 0
+    """The depth that no task of the tree goes beyond."""
+    per_call: Mapping[Quantity, int] = field(default_factory=_nothing)
+    parent: str = ""
+    """The task that handed this one on; empty for one that was opened."""
+    root: str = ""
+    """The task that was opened first; empty where that is this one."""
+    actors: tuple[Actor, ...] = ()
+    """The chain, its holder first (RFC 8693, 4.1). Empty: the holder alone."""
+    tenant: str = ""
+    trust_domain: str = ""
+    instance: str = ""
+    """The one instance of its holder that may use it; empty: any."""
+    user: str = ""
+    """Whom the task serves, as verified; empty where nobody was."""
+    request: str = ""
+    """`sha256:` over what the user asked for; empty where no request came."""
+    parameters: Mapping[str, str] = field(default_factory=_nothing)
+    """The mandate's, with the values of this task. They stand in the ledger: nothing secret belongs into them."""
+    resources: tuple[Resource, ...] = ()
+    """All of those that speak of a tool bind it."""
+    ceiling: Confidentiality | None = None
+    longest_at: int = 0
+    """No extension goes beyond this; 0: it is never extended."""
+
+    @property
+    def tree(self) -> str:
+        """The task that was opened first."""
+        return self.root or self.task
+
+    @property
+    def chain(self) -> tuple[Actor, ...]:
+        """Who acts for whom, its holder first; never empty."""
+        return self.actors or ((self.trust_domain, self.holder),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +361,8 @@ class Result:
     guessed from that. The decision point digests the salt and the digest that the gateway reported, as its text; the
     guard the salt and the canonical output, item by item.
     """
+    used: Mapping[Quantity, int] = field(default_factory=_nothing)
+    """What the call used, as far as the enforcement point could tell; of the rest, what was reserved counts as used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,12 @@ class Reason(StrEnum):
     OUT_OF_SCOPE = "out_of_scope"
     BUDGET = "budget"
     DEPTH = "depth"
+    INVALID_PARAMETERS = "invalid_parameters"
+    BEYOND_MANDATE = "beyond_mandate"
+    PARENT_ENDED = "parent_ended"
+    WIDER = "wider"
+    CYCLE = "cycle"
+    OTHER_DOMAIN = "other_domain"
     FORBIDDEN = "forbidden"
     NO_POLICY = "no_policy"
     POLICY_ERROR = "policy_error"
@@ -52,6 +58,15 @@ class Reason(StrEnum):
     @property
     def advice(self) -> Advice:
         return ADVICE[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """Why something cannot be had, before policy is asked."""
+
+    reason: Reason
+    detail: str = ""
+    """For the operator and the ledger, never for the agent."""
 
 
 ADVICE: dict[Reason, Advice] = {
@@ -70,6 +85,14 @@ ADVICE: dict[Reason, Advice] = {
     Reason.OUT_OF_SCOPE: Advice(Retry.FINAL, "The task does not cover this tool or effect."),
     Reason.BUDGET: Advice(Retry.FINAL, "The task has used up its budget for this kind of effect."),
     Reason.DEPTH: Advice(Retry.FINAL, "The chain of agents is too deep."),
+    Reason.INVALID_PARAMETERS: Advice(
+        Retry.RETRYABLE, "Open the task with a value for each parameter of its mandate, and no others."
+    ),
+    Reason.BEYOND_MANDATE: Advice(Retry.FINAL, "The mandate does not let a task live that long."),
+    Reason.PARENT_ENDED: Advice(Retry.FINAL, "The task above has ended, so nothing can be handed on from it."),
+    Reason.WIDER: Advice(Retry.FINAL, "A delegated task cannot have more than the task above it. Ask for less."),
+    Reason.CYCLE: Advice(Retry.FINAL, "This agent already acts in the chain. Hand the work to another."),
+    Reason.OTHER_DOMAIN: Advice(Retry.FINAL, "A task is not handed on to another tenant or trust domain."),
     Reason.FORBIDDEN: Advice(Retry.FINAL, "Not permitted with these arguments. Repeating the call will not help."),
     Reason.NO_POLICY: Advice(Retry.FINAL, "Nothing permits this call. Repeating it will not help."),
     Reason.POLICY_ERROR: Advice(Retry.FINAL, "The policy could not be evaluated; an operator has to mend it."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def matches(parts: Sequence[str], text: str) -> bool:
@@ -20,3 +20,17 @@ def matches(parts: Sequence[str], text: str) -> bool:
             return False
         at = found + len(part)
     return True
+
+
+def covers(wider: Iterable[Sequence[str]], narrower: Sequence[str]) -> bool:
+    """Is every text that `narrower` matches matched by one of `wider`? Exact.
+
+    A letter that stands in none of `wider` can only be matched by their wildcards. Put in place of `narrower`'s, it
+    makes a text that is matched exactly where every other filling is: what a wildcard takes as one letter, it takes as
+    any run.
+    """
+    wider = [list(parts) for parts in wider]
+    used = {letter for parts in wider for part in parts for letter in part}
+    fresh = next(letter for letter in map(chr, range(1, 0x110000)) if letter not in used)
+    text = fresh.join(narrower)
+    return any(matches(parts, text) for parts in wider)

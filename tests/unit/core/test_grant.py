@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from forestall.core.effects import Effect
-from forestall.core.grant import MAX_DEPTH, covers_tool, from_mandate, objection
+from forestall.core.grant import MAX_DEPTH, covers_tool, objection
+from forestall.core.mandate import from_mandate
 from forestall.core.model import Facts, Grant, Mandate
 from forestall.core.reason import Reason
 from forestall.testing.world import AGENT, GRANT, NOW, TOOL, facts

@@ -7,7 +7,7 @@ import pytest
 from forestall.core.ask import CannotDo, Record
 from forestall.core.effects import Effect
 from forestall.core.entry import closed, opened
-from forestall.core.grant import from_mandate
+from forestall.core.mandate import from_mandate
 from forestall.core.model import Mandate
 from forestall.core.task import close_task, open_task
 from forestall.run import run

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LAYOUT = 1
+LAYOUT = 2
 """Of the tables and of what is in them. An index of another layout is thrown away."""
 
 BUSY_MS = 2_000
@@ -24,6 +24,7 @@ _TABLES = """
 CREATE TABLE stream(name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE task(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE permit(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE instance(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -34,6 +35,8 @@ class Batch:
     streams: Mapping[str, Any] = field(default_factory=dict)
     tasks: Mapping[str, Any] = field(default_factory=dict)
     permits: Mapping[str, Any] = field(default_factory=dict)
+    instances: Mapping[str, Any] = field(default_factory=dict)
+    """Of workloads: what each has seen."""
 
 
 class Index:
@@ -64,7 +67,7 @@ class Index:
             self._connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={LAYOUT}; COMMIT;")
 
     def load(self) -> Batch:
-        return Batch(*(self._rows(table) for table in ("stream", "task", "permit")))
+        return Batch(*(self._rows(table) for table in ("stream", "task", "permit", "instance")))
 
     def _rows(self, table: str) -> dict[str, Any]:
         key = "name" if table == "stream" else "id"
@@ -79,6 +82,7 @@ class Index:
             self._put("stream", "name", batch.streams)
             self._put("task", "id", batch.tasks)
             self._put("permit", "id", batch.permits)
+            self._put("instance", "id", batch.instances)
             run("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):

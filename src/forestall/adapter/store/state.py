@@ -8,54 +8,35 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from forestall.adapter.store.index import Batch, Index
-from forestall.core.effects import Effect
+from forestall.adapter.store.rows import (
+    Unsettled,
+    label_of,
+    label_row,
+    read_stream,
+    read_task,
+    stream_row,
+    task_row,
+    used_of,
+)
+from forestall.adapter.store.taken import Taken
+from forestall.adapter.store.tree import Task, Trees
+from forestall.adapter.store.upstream import Undecided
+from forestall.core.budget import returned, uses
 from forestall.core.entry import Kind, Stream
 from forestall.core.errors import Tampered, cure
-from forestall.core.label import CLEAN, WORST, Confidentiality, Integrity, Label
-from forestall.core.model import Fate, Grant, Permit
+from forestall.core.grant_json import effects_from_json, grant_from_json
+from forestall.core.label import WORST, Label
+from forestall.core.model import Counted, Fate, Grant, Permit, Quantity
 from forestall.port import Ledger, Written
 
-
-@dataclass(slots=True)
-class _Task:
-    grant: Grant
-    labels: Label = CLEAN
-    spent: dict[Effect, int] = field(default_factory=dict)
-    """Calls under recorded permits."""
-    reserved: dict[Effect, int] = field(default_factory=dict)
-    """Calls between `reserve` and the record of their permit. Of this process alone, so never written."""
-    running: int = 0
-    closed: bool = False
-
-
-@dataclass(slots=True)
-class _Taken:
-    """How far one stream was taken in. Appends are answered out of order where some wait for the disk."""
-
-    count: int = 0
-    """Every entry below this index was taken in."""
-    last: str = ""
-    """Names the entry at `count - 1`: what shows that this is still the same log."""
-    ahead: dict[int, str] = field(default_factory=dict)
-
-    def has(self, index: int) -> bool:
-        return index < self.count or index in self.ahead
-
-    def add(self, index: int, name: str) -> None:
-        if index != self.count:
-            self.ahead[index] = name
-            return
-        self.count, self.last = index + 1, name
-        while self.ahead and self.count in self.ahead:
-            self.last = self.ahead.pop(self.count)
-            self.count += 1
+_SECOND_MS = 1000
+_FAN_OUT = frozenset({Quantity.FAN_OUT})
 
 
 class LogState:
@@ -64,12 +45,12 @@ class LogState:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        self._tasks: dict[str, _Task] = {}
-        self._unsettled: dict[str, tuple[Permit, Mapping[str, Any]]] = {}
-        self._taken = {stream: _Taken() for stream in Stream}
+        self._trees = Trees()
+        self._undecided = Undecided()
+        self._unsettled: dict[str, Unsettled] = {}
+        self._taken = {stream: Taken() for stream in Stream}
         self._early: set[int] = set()
-        """Permits that `catch_up` took in before their own `apply` came to turn the reservation into spending."""
-        self._dirty_tasks: set[str] = set()
+        """Entries that `catch_up` took in before their own `apply` came to turn the reservation into spending."""
         self._dirty_permits: set[str] = set()
         self._dirty_streams: set[Stream] = set()
         self._index: Index | None = None
@@ -79,33 +60,52 @@ class LogState:
     # -- port.State
 
     def find_grant(self, task: str) -> Grant | None:
-        known = self._tasks.get(task)
-        return known.grant if known and not known.closed else None
+        known = self._trees.tasks.get(task)
+        return known.grant if known and known.ended is None else None
 
     def labels(self, task: str) -> Label:
         """Of a task that is not known: the worst."""
-        known = self._tasks.get(task)
+        known = self._trees.tasks.get(task)
         return known.labels if known else WORST
 
-    def reserve(self, grant: Grant, effects: frozenset[Effect]) -> bool:
+    def reserve(self, grant: Grant, counted: Collection[Counted]) -> bool:
         with self._lock:
-            task = self._tasks.get(grant.task)
-            if task is None or task.closed:
+            chain = list(self._trees.chain(grant.task))
+            if not chain or chain[0].ended is not None:
                 return False
-            for effect in effects:
-                limit = task.grant.budget.get(effect)
-                if limit is not None and task.spent.get(effect, 0) + task.reserved.get(effect, 0) >= limit:
-                    return False
-            for effect in effects:
-                task.reserved[effect] = task.reserved.get(effect, 0) + 1
+            amounts = _uses(chain, counted)
+            if not all(task.account.has_room(amounts) for task in chain):
+                return False
+            for task in chain:
+                task.account.reserve(amounts)
             return True
 
-    def release(self, grant: Grant, effects: frozenset[Effect]) -> None:
+    def release(self, grant: Grant, counted: Collection[Counted]) -> None:
         with self._lock:
-            self._unreserve(self._tasks.get(grant.task), effects)
+            self._unreserve(grant.task, counted)
+
+    def stands(self, permit: str, at: int) -> bool:
+        with self._lock:
+            known = self._unsettled.get(permit)
+            if known is None or at >= known.permit.expires_at:
+                return False
+            return self._trees.is_open(known.permit.task, at)
+
+    def asked(self, action: str, task: str) -> None:
+        with self._lock:
+            if self.find_grant(task) is not None:
+                self._undecided.add(action, task)
+
+    def answered(self, action: str) -> None:
+        with self._lock:
+            self._undecided.remove(action)
+
+    def undecided_above(self, task: str) -> Sequence[str]:
+        with self._lock:
+            return self._undecided.among(self._trees.above(task))
 
     def apply(self, written: Written) -> None:
-        """See `port.State`. The permit's reservation, where there is one, becomes spending.
+        """See `port.State`. What was reserved for the entry, where something was, becomes spending.
 
         Raises:
             Tampered: the entry does not hold what its kind says.
@@ -114,7 +114,7 @@ class LogState:
             index = written.position.index
             if written.position.stream is Stream.PERMITS and index in self._early:
                 self._early.discard(index)
-                self._unreserve(self._tasks.get(written.body["task"]), _effects(written.body["effects"]))
+                self._unreserve(*_reservation(written.body))
                 return
             self._take(written, live=True)
 
@@ -123,7 +123,7 @@ class LogState:
 
     def unsettled(self) -> Sequence[Permit]:
         with self._lock:
-            return [permit for permit, _ in self._unsettled.values()]
+            return [known.permit for known in self._unsettled.values()]
 
     def close(self) -> None:
         self.flush()
@@ -143,12 +143,12 @@ class LogState:
         """Take in entries that the log holds and nobody applied: those whose append failed after it had written."""
         for written in ledger.read(Stream.PERMITS, self.applied(Stream.PERMITS)):
             with self._lock:
-                if self._take(written, live=False) and written.body["kind"] == Kind.PERMITTED:
+                if self._take(written, live=False) and written.body["kind"] in _SPENDING:
                     self._early.add(written.position.index)
 
     def open_tasks(self) -> Sequence[Grant]:
         with self._lock:
-            return [task.grant for task in self._tasks.values() if not task.closed]
+            return [task.grant for task in self._trees.tasks.values() if task.ended is None]
 
     def flush(self) -> None:
         """Write what changed to the index. Blocking; call it off the path of decisions. Never raises for the index."""
@@ -177,102 +177,150 @@ class LogState:
         try:
             name = f"{body['kind']} {body['id']} {body['at']}"
             if stream is Stream.PERMITS:
-                self._take_permits(body, live=live)
+                self._take_permits(body, index)
+                if live and body["kind"] in _SPENDING:
+                    self._unreserve(*_reservation(body))
         except (KeyError, TypeError, ValueError) as error:
             raise Tampered(f"Entry {index} of {stream} does not hold what its kind says ({error!r}).") from None
         taken.add(index, name)
         self._dirty_streams.add(stream)
         return True
 
-    def _take_permits(self, body: Mapping[str, Any], *, live: bool) -> None:
+    def _take_permits(self, body: Mapping[str, Any], index: int) -> None:
         match body["kind"]:
             case Kind.OPENED:
-                self._tasks[body["task"]] = _Task(_grant(body), _label(body["seen"]))
-                self._dirty_tasks.add(body["task"])
+                self._open(body, index)
+            case Kind.EXTENDED:
+                self._extend(body["task"], int(body["expires_at"]))
             case Kind.CLOSED:
-                self._close(body["task"])
+                self._close(body["task"], index)
             case Kind.PERMITTED:
-                self._permit(body, live=live)
+                self._permit(body, index)
             case Kind.SETTLED:
                 self._settle(body)
             case _:
                 pass
 
-    def _permit(self, body: Mapping[str, Any], *, live: bool) -> None:
-        permit = _permit(body)
-        self._unsettled[permit.id] = (permit, body)
-        self._dirty_permits.add(permit.id)
-        task = self._tasks.get(permit.task)
-        if task is None:
-            return
-        task.running += 1
-        for effect in permit.effects:
-            task.spent[effect] = task.spent.get(effect, 0) + 1
-        if live:
-            self._unreserve(task, permit.effects)
-        self._dirty_tasks.add(permit.task)
+    def _open(self, body: Mapping[str, Any], index: int) -> None:
+        grant = grant_from_json(body)
+        if self._trees.open(grant, label_of(body["seen"]), index) and grant.parent:
+            self._spend(grant.parent, dict.fromkeys(_FAN_OUT, 1))
+
+    def _extend(self, name: str, until: int) -> None:
+        """Never shorter: two extensions may be heard of in either order."""
+        task = self._trees.tasks.get(name)
+        if task is not None and until > task.grant.expires_at:
+            task.grant = replace(task.grant, expires_at=until)
+            self._trees.changed_tasks.add(name)
+
+    def _close(self, name: str, index: int) -> None:
+        task = self._trees.tasks.get(name)
+        for ended in self._trees.end(name, index):
+            self._undecided.drop(ended)
+        if task is not None:
+            self._trees.forget(task.grant.tree)
+
+    def _permit(self, body: Mapping[str, Any], index: int) -> None:
+        known = Unsettled.of(body, index)
+        self._unsettled[known.permit.id] = known
+        self._dirty_permits.add(known.permit.id)
+        task = self._trees.tasks.get(known.permit.task)
+        if task is not None:
+            task.running += 1
+            self._spend(known.permit.task, self._uses(known.permit.task, known.permit.effects))
 
     def _settle(self, body: Mapping[str, Any]) -> None:
-        fate, labels = Fate(body["fate"]), _label(body["labels"])
-        known = self._unsettled.pop(body["id"], None)
+        fate, labels, used = Fate(body["fate"]), label_of(body["labels"]), used_of(body)
+        name, known = str(body["task"]), self._unsettled.pop(body["id"], None)
         self._dirty_permits.add(body["id"])
-        task = self._tasks.get(body["task"])
-        if task is None:
-            return
+        task = self._trees.tasks.get(name)
         if fate is not Fate.NOT_STARTED:
-            task.labels = task.labels.join(labels)
-        task.running -= known is not None
-        self._dirty_tasks.add(body["task"])
-        self._forget(body["task"], task)
-
-    def _close(self, name: str) -> None:
-        task = self._tasks.get(name)
-        if task is not None:
-            task.closed = True
-            self._dirty_tasks.add(name)
-            self._forget(name, task)
-
-    def _forget(self, name: str, task: _Task) -> None:
-        """A task that is closed and has nothing running is never asked for again."""
-        if task.closed and task.running <= 0:
-            del self._tasks[name]
-
-    @staticmethod
-    def _unreserve(task: _Task | None, effects: frozenset[Effect]) -> None:
-        if task is None:
+            self._learn(name, task, labels, known)
+        if task is None or known is None:
             return
-        for effect in effects:
-            left = task.reserved.get(effect, 0) - 1
-            if left > 0:
-                task.reserved[effect] = left
-            else:
-                task.reserved.pop(effect, None)
+        task.running -= 1
+        amounts = self._uses(name, known.permit.effects)
+        self._spend(name, returned(amounts, _used(amounts, fate, used, body, known)), back=True)
+        self._trees.forget(task.grant.tree)
+
+    def _learn(self, name: str, task: Task | None, labels: Label, known: Unsettled | None) -> None:
+        """Under a permit that was recorded after its task had ended, only whoever asked can have learnt anything."""
+        if task is not None and (known is None or task.open_at(known.index)):
+            self._trees.learn(name, labels)
+        if known is not None:
+            self._trees.learn_instance(str((known.body["subject"] or {}).get("instance", "")), labels)
+
+    def _uses(self, name: str, counted: Collection[Counted]) -> dict[Counted, int]:
+        return _uses(list(self._trees.chain(name)), counted)
+
+    def _spend(self, name: str, amounts: Mapping[Counted, int], *, back: bool = False) -> None:
+        for task in self._trees.chain(name):
+            (task.account.unspend if back else task.account.spend)(amounts)
+            self._trees.changed_tasks.add(task.grant.task)
+
+    def _unreserve(self, name: str, counted: Collection[Counted]) -> None:
+        chain = list(self._trees.chain(name))
+        if not chain or not counted:
+            return
+        amounts = _uses(chain, counted)
+        for task in chain:
+            task.account.release(amounts)
+        self._trees.forget(chain[0].grant.tree)
 
     # -- to and from the index
 
     def _batch(self) -> Batch | None:
         if not self._dirty_streams:
             return None
+        trees = self._trees
+        tasks = {name: trees.tasks.get(name) for name in trees.changed_tasks}
+        permits = {name: self._unsettled.get(name) for name in self._dirty_permits}
         batch = Batch(
-            streams={stream.value: _stream_row(self._taken[stream]) for stream in self._dirty_streams},
-            tasks={name: _task_row(self._tasks.get(name)) for name in self._dirty_tasks},
-            permits={name: self._permit_row(name) for name in self._dirty_permits},
+            streams={stream.value: stream_row(self._taken[stream]) for stream in self._dirty_streams},
+            tasks={name: task_row(task) if task else None for name, task in tasks.items()},
+            permits={name: known.row() if known else None for name, known in permits.items()},
+            instances={name: label_row(trees.instances[name]) for name in trees.changed_instances},
         )
-        self._dirty_streams, self._dirty_tasks, self._dirty_permits = set(), set(), set()
+        self._dirty_streams, self._dirty_permits = set(), set()
+        trees.changed_tasks, trees.changed_instances = set(), set()
         return batch
-
-    def _permit_row(self, name: str) -> Mapping[str, Any] | None:
-        known = self._unsettled.get(name)
-        return dict(known[1]) if known else None
 
     def _load(self, batch: Batch) -> None:
         for stream, row in batch.streams.items():
-            ahead = {int(index): str(name) for index, name in row["ahead"].items()}
-            self._taken[Stream(stream)] = _Taken(int(row["count"]), str(row["last"]), ahead)
-        for name, row in batch.tasks.items():
-            self._tasks[name] = _task(row)
+            self._taken[Stream(stream)] = read_stream(row)
+        for row in batch.tasks.values():
+            self._trees.add(read_task(row))
         for name, row in batch.permits.items():
-            self._unsettled[name] = (_permit(row), row)
+            self._unsettled[name] = Unsettled.read(row)
+        for name, row in batch.instances.items():
+            self._trees.instances[name] = label_of(row)
+        self._trees.changed_tasks = set()
+
+
+_SPENDING = frozenset({Kind.OPENED, Kind.PERMITTED})
+
+
+def _reservation(body: Mapping[str, Any]) -> tuple[str, Collection[Counted]]:
+    """What was reserved for this entry, and of which task."""
+    if body["kind"] == Kind.PERMITTED:
+        return str(body["task"]), effects_from_json(body["effects"])
+    return str(body.get("parent", "")), _FAN_OUT if body.get("parent") else ()
+
+
+def _uses(chain: Sequence[Task], counted: Collection[Counted]) -> dict[Counted, int]:
+    return uses((task.grant for task in chain), counted)
+
+
+def _used(
+    amounts: Mapping[Counted, int], fate: Fate, used: Mapping[Quantity, int], body: Mapping[str, Any], known: Unsettled
+) -> Mapping[Quantity, int]:
+    """How much of each quantity a call used, as far as that is known. What took how long, the log says itself."""
+    if fate is Fate.NOT_STARTED:
+        return {each: 0 for each in amounts if isinstance(each, Quantity)}
+    if fate is Fate.AMBIGUOUS or Quantity.SECONDS in used:
+        return used
+    seconds = -(-(int(body["at"]) - int(known.body["at"])) // _SECOND_MS)
+    return {Quantity.SECONDS: max(0, seconds), **used}
 
 
 def open_state(path: Path, ledger: Ledger) -> LogState:
@@ -329,83 +377,3 @@ def _same_log(state: LogState, ledger: Ledger) -> bool:
         if not expected:
             return True
     return False
-
-
-def _stream_row(taken: _Taken) -> dict[str, Any]:
-    return {"count": taken.count, "last": taken.last, "ahead": {str(k): v for k, v in taken.ahead.items()}}
-
-
-def _task_row(task: _Task | None) -> dict[str, Any] | None:
-    if task is None:
-        return None
-    grant = task.grant
-    return {
-        "task": grant.task,
-        "subject": {"id": grant.holder},
-        "purpose": grant.purpose,
-        "mandate": grant.mandate,
-        "tools": list(grant.tools),
-        "effects": sorted(grant.effects),
-        "expires_at": grant.expires_at,
-        "budget": {effect.value: count for effect, count in grant.budget.items()},
-        "depth": grant.depth,
-        "labels": {"integrity": task.labels.integrity, "confidentiality": task.labels.confidentiality},
-        "spent": {effect.value: count for effect, count in task.spent.items()},
-        "running": task.running,
-        "closed": task.closed,
-    }
-
-
-def _task(row: Mapping[str, Any]) -> _Task:
-    spent = {Effect(effect): int(count) for effect, count in row["spent"].items()}
-    running, closed = int(row["running"]), bool(row["closed"])
-    return _Task(_grant(row), _label(row["labels"]), spent, running=running, closed=closed)
-
-
-def _grant(body: Mapping[str, Any]) -> Grant:
-    return Grant(
-        task=str(body["task"]),
-        holder=str(body["subject"]["id"]),
-        purpose=str(body["purpose"]),
-        mandate=str(body["mandate"]),
-        tools=tuple(body["tools"]),
-        effects=_effects(body["effects"]),
-        expires_at=int(body["expires_at"]),
-        budget={Effect(effect): int(count) for effect, count in body["budget"].items()},
-        depth=int(body.get("depth", 0)),
-    )
-
-
-def _permit(body: Mapping[str, Any]) -> Permit:
-    """What the log says of a permit. It has no digest of the arguments, so that it is good for nothing but settling."""
-    return Permit(
-        id=str(body["id"]),
-        task=str(body["task"]),
-        tool=str(body["tool"]),
-        pin=str(body["pin"]),
-        digest="",
-        effects=_effects(body["effects"]),
-        output=_label(body["output"]),
-        policies=tuple(body["policies"]),
-        policy_digest=str(body["policy_digest"]),
-        expires_at=int(body["expires_at"]),
-        credential=body["credential"],
-    )
-
-
-def _effects(names: Sequence[str]) -> frozenset[Effect]:
-    return _effects_named(tuple(names))
-
-
-def _label(body: Mapping[str, str]) -> Label:
-    return _label_named(body["integrity"], body["confidentiality"])
-
-
-@lru_cache(maxsize=256)
-def _effects_named(names: tuple[str, ...]) -> frozenset[Effect]:
-    return frozenset(map(Effect, names))
-
-
-@lru_cache(maxsize=64)
-def _label_named(integrity: str, confidentiality: str) -> Label:
-    return Label(Integrity(integrity), Confidentiality(confidentiality))

@@ -157,7 +157,7 @@ def test_a_task_that_is_over_is_forgotten_so_that_memory_does_not_grow(path: Pat
         one = permit(f"p{number}", task=grant.task)
         books.write(opened(grant, AGENT, NOW), permission(one), closed(grant.task, "x", NOW))
         books.write(settled(one, Fate.DONE, NOW))
-    assert not state._tasks
+    assert not state._trees.tasks
     assert not state._unsettled
     state.close()
     connection = sqlite3.connect(path)

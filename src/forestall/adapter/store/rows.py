@@ -1,0 +1,112 @@
+"""Rows of the index, and what the log says of permits and labels. Whatever does not read raises KeyError, TypeError,
+ValueError or AttributeError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from forestall.adapter.store.account import Account
+from forestall.adapter.store.taken import Taken
+from forestall.adapter.store.tree import Task
+from forestall.core.grant_json import counted_from_json, effects_from_json, grant_from_json, grant_to_json
+from forestall.core.label import Confidentiality, Integrity, Label
+from forestall.core.model import Grant, Permit, Quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A permit without an outcome."""
+
+    permit: Permit
+    body: Mapping[str, Any]
+    """Its entry's."""
+    index: int
+
+    def row(self) -> dict[str, Any]:
+        return {"index": self.index, "body": dict(self.body)}
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], index: int) -> Unsettled:
+        return cls(permit_of(body), body, index)
+
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> Unsettled:
+        return cls.of(row["body"], int(row["index"]))
+
+
+def stream_row(taken: Taken) -> dict[str, Any]:
+    return {"count": taken.count, "last": taken.last, "ahead": {str(k): v for k, v in taken.ahead.items()}}
+
+
+def read_stream(row: Mapping[str, Any]) -> Taken:
+    ahead = {int(index): str(name) for index, name in row["ahead"].items()}
+    return Taken(int(row["count"]), str(row["last"]), ahead)
+
+
+def task_row(task: Task) -> dict[str, Any]:
+    return {
+        **grant_to_json(task.grant),
+        "subject": _holder(task.grant),
+        "labels": label_row(task.labels),
+        "spent": {counted.value: amount for counted, amount in task.account.spent.items()},
+        "running": task.running,
+        "ended": task.ended,
+    }
+
+
+def read_task(row: Mapping[str, Any]) -> Task:
+    grant = grant_from_json(row)
+    spent = {counted_from_json(name): int(amount) for name, amount in row["spent"].items()}
+    ended = None if row["ended"] is None else int(row["ended"])
+    return Task(grant, label_of(row["labels"]), Account(grant.budget, spent), int(row["running"]), ended)
+
+
+def _holder(grant: Grant) -> dict[str, str]:
+    return {
+        "id": grant.holder,
+        "instance": grant.instance,
+        "tenant": grant.tenant,
+        "trust_domain": grant.trust_domain,
+    }
+
+
+def label_row(label: Label) -> dict[str, str]:
+    return {"integrity": label.integrity.value, "confidentiality": label.confidentiality.value}
+
+
+def label_of(body: Mapping[str, str]) -> Label:
+    return _label(body["integrity"], body["confidentiality"])
+
+
+def used_of(body: Mapping[str, Any]) -> dict[Quantity, int]:
+    """What an outcome says that a call used."""
+    used = {Quantity(name): int(amount) for name, amount in body.get("used", {}).items()}
+    if any(amount < 0 for amount in used.values()):
+        raise ValueError("less than nothing was used")
+    return used
+
+
+def permit_of(body: Mapping[str, Any]) -> Permit:
+    """What the log says of a permit. It has no digest of the arguments, so that it is good for nothing but settling."""
+    return Permit(
+        id=str(body["id"]),
+        task=str(body["task"]),
+        tool=str(body["tool"]),
+        pin=str(body["pin"]),
+        digest="",
+        effects=effects_from_json(body["effects"]),
+        output=label_of(body["output"]),
+        policies=tuple(body["policies"]),
+        policy_digest=str(body["policy_digest"]),
+        expires_at=int(body["expires_at"]),
+        credential=body["credential"],
+    )
+
+
+@lru_cache(maxsize=64)
+def _label(integrity: str, confidentiality: str) -> Label:
+    return Label(Integrity(integrity), Confidentiality(confidentiality))

@@ -1,0 +1,142 @@
+"""The trees of tasks, and the labels that flow in them. Not safe to share: `LogState` holds its lock around it.
+
+A tree is remembered as a whole until nothing in it can happen any more, so that what was recorded late, below a task
+that had ended, is told from what was recorded in time: by its place in the log, not by when it was heard of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from forestall.adapter.store.account import Account
+from forestall.core.label import CLEAN, Label
+from forestall.core.model import Grant
+
+
+@dataclass(slots=True)
+class Task:
+    grant: Grant
+    labels: Label
+    account: Account
+    running: int = 0
+    """Its own permits without an outcome."""
+    ended: int | None = None
+    """Where in the log it ended; None while it is open."""
+
+    def open_at(self, index: int) -> bool:
+        """Was it open where the log has entry `index`?"""
+        return self.ended is None or index < self.ended
+
+
+@dataclass(slots=True)
+class Trees:
+    tasks: dict[str, Task] = field(default_factory=dict)
+    instances: dict[str, Label] = field(default_factory=dict)
+    """What each workload instance has seen; those that are clean are left out."""
+    changed_tasks: set[str] = field(default_factory=set)
+    changed_instances: set[str] = field(default_factory=set)
+    _members: dict[str, set[str]] = field(default_factory=dict)
+    """Of each tree, by its root."""
+    _below: dict[str, set[str]] = field(default_factory=dict)
+    _held: dict[str, set[str]] = field(default_factory=dict)
+    """Open tasks of each instance."""
+
+    def add(self, task: Task) -> None:
+        """As it is: to open one, see `open`."""
+        grant = task.grant
+        self.tasks[grant.task] = task
+        self._members.setdefault(grant.tree, set()).add(grant.task)
+        self.changed_tasks.add(grant.task)
+        if grant.parent:
+            self._below.setdefault(grant.parent, set()).add(grant.task)
+        if grant.instance and task.ended is None:
+            self._held.setdefault(grant.instance, set()).add(grant.task)
+
+    def open(self, grant: Grant, seen: Label, index: int) -> bool:
+        """Take a task in that entry `index` opened. Below a task that had ended by then, it never lives.
+
+        What its holder was told when it was opened the holder knows in any case.
+        """
+        parent = self.tasks.get(grant.parent)
+        lives = grant.task not in self.tasks and (parent.open_at(index) if parent else not grant.parent)
+        if lives:
+            labels = seen.join(self.instances.get(grant.instance, CLEAN))
+            ended = parent.ended if parent else None
+            self.add(Task(grant, labels, Account(grant.budget), ended=ended))
+            self.learn(grant.task, labels)
+        self.learn_instance(grant.instance, seen)
+        return lives
+
+    def chain(self, name: str) -> Iterator[Task]:
+        """The task, and those above it; nothing where it is not known."""
+        task = self.tasks.get(name)
+        while task is not None:
+            yield task
+            task = self.tasks.get(task.grant.parent)
+
+    def above(self, name: str) -> Iterator[str]:
+        chain = self.chain(name)
+        next(chain, None)
+        return (task.grant.task for task in chain)
+
+    def is_open(self, name: str, at: int) -> bool:
+        """Is it open, with everything above it, and not out of time?"""
+        chain = list(self.chain(name))
+        return bool(chain) and all(task.ended is None and at < task.grant.expires_at for task in chain)
+
+    def end(self, name: str, index: int) -> list[str]:
+        """The task and everything below it is over from entry `index` on. Answers those that were open."""
+        ended = []
+        left = [name]
+        while left:
+            current = left.pop()
+            task = self.tasks.get(current)
+            left += self._below.get(current, ())
+            if task is None:
+                continue
+            if task.ended is None:
+                ended.append(current)
+            task.ended = index if task.ended is None else min(task.ended, index)
+            self._held.get(task.grant.instance, set()).discard(current)
+            self.changed_tasks.add(current)
+        return ended
+
+    def learn(self, name: str, label: Label) -> None:
+        """The task's holder has seen data of this label, and so has whoever it works for."""
+        left = [(name, label)]
+        while left:
+            name, label = left.pop()
+            for task in self.chain(name):
+                joined = task.labels.join(label)
+                if joined != task.labels:
+                    task.labels = joined
+                    self.changed_tasks.add(task.grant.task)
+                left += self._instance_learns(task.grant.instance, label)
+
+    def learn_instance(self, instance: str, label: Label) -> None:
+        for name, learnt in self._instance_learns(instance, label):
+            self.learn(name, learnt)
+
+    def _instance_learns(self, instance: str, label: Label) -> list[tuple[str, Label]]:
+        """What an instance learns in one task it knows in all others."""
+        before = self.instances.get(instance, CLEAN)
+        if not instance or before.join(label) == before:
+            return []
+        self.instances[instance] = before.join(label)
+        self.changed_instances.add(instance)
+        return [(name, label) for name in self._held.get(instance, ())]
+
+    def forget(self, tree: str) -> None:
+        """Let go of a tree whose root is over, if nothing in it runs or is about to."""
+        root, members = self.tasks.get(tree), self._members.get(tree, set())
+        if root is None or root.ended is None or root.account.reserved:
+            return
+        if any(self.tasks[name].running > 0 for name in members):
+            return
+        for name in self._members.pop(tree):
+            instance = self.tasks.pop(name).grant.instance
+            self._below.pop(name, None)
+            self.changed_tasks.add(name)
+            if not self._held.get(instance):
+                self._held.pop(instance, None)

@@ -1,0 +1,40 @@
+"""Which tasks have actions that nobody has decided yet. In memory alone.
+
+A crash forgets it, and loses nothing by that: what was undecided then has no permit, and is asked anew or never. A hold
+that outlives the process has to be told again by whoever kept it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Undecided:
+    _task_of: dict[str, str] = field(default_factory=dict)
+    """By action."""
+    _actions: dict[str, set[str]] = field(default_factory=dict)
+    """By task."""
+
+    def add(self, action: str, task: str) -> None:
+        self.remove(action)
+        self._task_of[action] = task
+        self._actions.setdefault(task, set()).add(action)
+
+    def remove(self, action: str) -> None:
+        task = self._task_of.pop(action, None)
+        if task is None:
+            return
+        actions = self._actions[task]
+        actions.discard(action)
+        if not actions:
+            del self._actions[task]
+
+    def drop(self, task: str) -> None:
+        """What a task asked for that is over is never decided."""
+        for action in self._actions.pop(task, set()):
+            del self._task_of[action]
+
+    def among(self, tasks: Iterable[str]) -> tuple[str, ...]:
+        return tuple(task for task in tasks if task in self._actions)

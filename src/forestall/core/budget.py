@@ -1,0 +1,30 @@
+"""What one thing takes from the budgets of a task and of all above it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from forestall.core.effects import Effect
+from forestall.core.model import Counted, Grant, Quantity
+
+
+def uses(chain: Iterable[Grant], counted: Collection[Counted]) -> dict[Counted, int]:
+    """One of each of `counted`; a call takes as well, of every other quantity that a budget names, the most that it may
+    use. What nobody bounds for one call is all that there is: an amount not known in advance is never taken for small.
+
+    `chain`: the task's grant, and those above it.
+    """
+    amounts: dict[Counted, int] = dict.fromkeys(counted, 1)
+    if not any(isinstance(each, Effect) for each in counted):
+        return amounts
+    for grant in chain:
+        for each, total in grant.budget.items():
+            if isinstance(each, Quantity) and each is not Quantity.FAN_OUT:
+                most = min(grant.per_call.get(each, total), total)
+                amounts[each] = min(amounts.get(each, most), most)
+    return amounts
+
+
+def returned(reserved: Mapping[Counted, int], used: Mapping[Quantity, int]) -> dict[Counted, int]:
+    """What of `reserved` comes back once a call's use is known; less than nothing where it used more. Calls stay."""
+    return {each: reserved[each] - used[each] for each in used if each in reserved and used[each] != reserved[each]}
