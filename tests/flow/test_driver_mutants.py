@@ -112,12 +112,12 @@ CONNECTION = [
     Mutant("a permit that is out counts as settled", "it_is_settled_when_no_permit_is_out", "*(one.outcome for one in self._pending.values() if one.outcome is not None)", "*()"),
     Mutant("an output is released though it is unknown", "a_reported_fate_is_the_one_that_is_settled", "            case Done():\n                self.send(", "            case Done() | Undone() if pending.reported is not None:\n                self.send("),
     # who is alone
-    Mutant("a refusal is counted for ever", "a_permit_that_cannot_be_written_is_a_denial", "        self._point.undecided -= pending.outcome is None\n", ""),
-    Mutant("a permit is counted off twice", "a_second_report_is_withheld_and_settles_nothing", "        self._point.undecided -= pending.outcome is None\n", "        self._point.undecided -= 1\n"),
-    Mutant("a permit is counted for ever", "a_permit_is_sent_when_it_is_written_and_not_before", "        self._point.undecided -= 1\n        limit", "        limit"),
-    Mutant("it stands still though others wait", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and not self.unread", "return not self.unread"),
-    Mutant("it stands still though more has come", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and not self.unread", "return self._point.undecided == 1"),
-    Mutant("it never stands still", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and not self.unread", "return False"),
+    Mutant("a refusal is counted for ever", "a_permit_that_cannot_be_written_is_a_denial", "        self.point.undecided -= pending.outcome is None\n", ""),
+    Mutant("a permit is counted off twice", "a_second_report_is_withheld_and_settles_nothing", "        self.point.undecided -= pending.outcome is None\n", "        self.point.undecided -= 1\n"),
+    Mutant("a permit is counted for ever", "a_permit_is_sent_when_it_is_written_and_not_before", "        self.point.undecided -= 1\n        limit", "        limit"),
+    Mutant("it stands still though others wait", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and not self.unread", "return not self.unread"),
+    Mutant("it stands still though more has come", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and not self.unread", "return self.point.undecided == 1"),
+    Mutant("it never stands still", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and not self.unread", "return False"),
     Mutant("what ended is remembered as running", "a_permit_that_cannot_be_written_is_a_denial", "        self._by_action.pop(pending.action.id, None)\n", ""),
     Mutant("what ended is remembered as asked", "any order", "        self._pending.pop(pending.frame, None)\n", ""),
 ]  # fmt: skip
