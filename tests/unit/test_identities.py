@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from forestall.adapter.oidc.keys import Times
 from forestall.core.errors import SetupError
 from forestall.home import Home
 from forestall.identities import MAX_FILE, BundleSource, Identities, KeySource, Reviewer, TrustDomain, load_identities
@@ -276,3 +278,24 @@ def test_what_is_written_inline_is_named_by_the_line_that_holds_it(home: Home) -
     inline: Any = 'workloads = [{ path = "b", claims = { sub = "a" } }]\n'
     with pytest.raises(SetupError, match=r"identity\.toml:9: "):
         read(home, DOMAIN + LISTED.partition("[[issuers.workloads]]")[0] + inline)
+
+
+def test_what_the_document_shows_can_be_pasted(home: Home) -> None:
+    document = (Path(__file__).resolve().parents[2] / "docs" / "identity.md").read_text()
+    blocks = re.findall(r"^```toml\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+    kinds = [type(each.rule.rule) for block in blocks for each in read(home, block).issuers]
+    assert {ServiceAccounts, Workflows, Listed} <= set(kinds)
+
+
+def test_the_document_names_every_key_and_its_default(home: Home) -> None:
+    document = (Path(__file__).resolve().parents[2] / "docs" / "identity.md").read_text()
+    with pytest.raises(SetupError) as caught:
+        read(home, DOMAIN + CLUSTER + "zzz = 1\n")
+    known = str(caught.value).partition("known are ")[2].rstrip(".").split(", ")
+    assert len(known) > 10
+    assert [key for key in known if f"`{key}`" not in document and f"[issuers.{key}]" not in document] == []
+    found = read(home, DOMAIN + CLUSTER).issuers[0].rule
+    assert f"| {found.max_life_ms // 1000}, {found.skew_ms // 1000} |" in document
+    times = Times()
+    assert (times.ttl_ms, times.least_interval_ms, times.bound_ms) == (600_000, 10_000, 3_600_000)
+    assert all(line in document for line in ("| 10 minutes | keys", "| 10 seconds | lie", "| 1 hour | keys"))
