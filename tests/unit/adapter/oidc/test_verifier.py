@@ -62,11 +62,12 @@ tenant = "acme"
 
 
 class World:
-    def __init__(self, root: Path) -> None:
-        (root / "identity.toml").write_text(RULES)
+    def __init__(self, root: Path, rules: str = RULES) -> None:
+        (root / "identity.toml").write_text(rules)
         self.asked: list[str] = []
         self.published = dict(SIGNERS)
         self.down: set[str] = set()
+        self.more: dict[str, list[str]] = {}
         self.verifier = Verifier(load_identities(Home(root)), fetch=self.fetch)
 
     def fetch(self, request: Request) -> bytes:
@@ -75,7 +76,7 @@ class World:
             if issuer in self.down and request.url.startswith(issuer):
                 raise Unavailable("It does not answer.")
             if request.url == issuer + "/.well-known/openid-configuration":
-                return json.dumps({"issuer": issuer, "jwks_uri": issuer + "/jwks"}).encode()
+                return json.dumps({"issuer": issuer, "jwks_uri": issuer + "/jwks", **self.more}).encode()
             if request.url == issuer + "/jwks":
                 return json.dumps(keys(signer).to_json()).encode()
         raise Unavailable("There is no such place.")
@@ -176,3 +177,16 @@ def test_only_a_key_that_is_unknown_is_asked_for(world: World) -> None:
     world.published[IDP] = key(Algorithm.ES256, "rotated")
     assert world.workload(made(IDP, world.published[IDP]), later) == "spiffe://example.org/agents/billing"
     assert len(world.asked) == 4
+
+
+def test_an_issuer_may_sign_with_what_any_of_its_rules_allows(tmp_path: Path) -> None:
+    rules = RULES.replace('client = "front-end"', 'client = "front-end"\nalgorithms = ["EdDSA"]')
+    world = World(tmp_path, rules)
+    try:
+        signer = world.published[IDP] = key(Algorithm.EDDSA, "idp")
+        world.more = {"id_token_signing_alg_values_supported": ["EdDSA"]}
+        assert world.user(made(IDP, signer, aud="front-end", nonce="n", auth_time=SECONDS)) == "a"
+        with refused(Fault.ALGORITHM):
+            world.workload(made(IDP, signer))
+    finally:
+        world.verifier.close()
