@@ -69,7 +69,7 @@ class World:
         root.mkdir()
         self.provider, self.home = provider, Home(root)
         self.now = Clock()()  # tokens are dated by the provider's own clock, which is this machine's
-        self.web = Web(total_s=WAIT_S)
+        self.web = Web(total_s=WAIT_S, silence_s=WAIT_S)
         self.impatient = Web(total_s=IMPATIENT_S)
         self.fetched: list[str] = []
         self.asked = threading.Event()
@@ -84,7 +84,7 @@ class World:
 
     def mode(self, name: str) -> None:
         """What the provider gets wrong; where it says nothing, we do not wait long."""
-        self.web = self.impatient if name in {"silent", "drip"} else Web(total_s=WAIT_S)
+        self.web = self.impatient if name in {"silent", "drip"} else Web(total_s=WAIT_S, silence_s=WAIT_S)
         self.provider.mode(name)
 
     def later(self, milliseconds: int) -> None:

@@ -59,7 +59,7 @@ class World:
         self.projected = root / "projected"
         self.projected.write_text(cluster.project("shop", "agent-1", AUDIENCE))
         (root / "identity.toml").write_text(RULES.format(issuer=cluster.url))
-        self.web = Web(total_s=WAIT_S)
+        self.web = Web(total_s=WAIT_S, silence_s=WAIT_S)
         self.verifier = Verifier(load_identities(Home(root)), fetch=self.web)
 
     def renew(self) -> None:

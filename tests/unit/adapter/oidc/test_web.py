@@ -20,7 +20,7 @@ IMPATIENT_S = 0.3
 
 def get(url: str, web: Web | None = None, **given: Any) -> bytes:
     options: dict[str, Any] = {"max_bytes": 100, "loopback": False, "roots": roots(), **given}
-    return (web or Web(total_s=WAIT_S))(Request(url, **options))
+    return (web or Web(total_s=WAIT_S, silence_s=WAIT_S))(Request(url, **options))
 
 
 def hello(asked: Asked) -> None:
