@@ -310,10 +310,10 @@ def test_a_sync_that_fails_at_once_is_told_and_nothing_is_acknowledged_any_more(
     def failing(_: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "fdatasync", failing)
-    with pytest.raises(Unavailable, match="could not be synced"):
-        ledger.append_at_once(permitted("a"))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", failing)
+        with pytest.raises(Unavailable, match="could not be synced"):
+            ledger.append_at_once(permitted("a"))
     with pytest.raises(Unavailable, match="could not be synced"):
         ledger.append_at_once(permitted("b"))
     with pytest.raises(Unavailable):
