@@ -277,19 +277,41 @@ class Stream:
             at = file.tell()
             head = file.read(HEAD)
             kind, length = head[:1], int.from_bytes(head[1:5], "big")
-            if kind not in LIMITS and head.strip(b"\0") and not self._begins_in_room(file, at):
-                raise self._refused(at, "no frame begins here")
-            if len(head) == HEAD and length > LIMITS.get(kind, length):
-                raise self._refused(at, "no frame begins here")
-            body = file.read(length) if len(head) == HEAD and kind in LIMITS else b""
-            if kind in LIMITS and len(head) == HEAD and len(body) == length:
-                if sha256(head[:5] + body).digest()[:4] == head[5:]:
-                    yield at, kind, body
+            announced = len(head) == HEAD and kind in LIMITS and length <= LIMITS[kind]
+            body = file.read(length) if announced else b""
+            if announced and len(body) == length and sha256(head[:5] + body).digest()[:4] == head[5:]:
+                yield at, kind, body
+                continue
+            try:
+                self._require_unfinished(file, at, head, body, report, live=live)
+            except RefusedError:
+                if live and self._was_written_since(file, at, head + body):
                     continue
-                if not self._has_room_in_it(file, at, head + body):
-                    raise self._refused(at, "the frame does not match its check")
-            self._unfinished(file, at, at + HEAD + length if kind in LIMITS else at, report, live=live)
+                raise
             return
+
+    def _require_unfinished(
+        self, file: BinaryIO, at: int, head: bytes, body: bytes, report: Report, *, live: bool
+    ) -> None:
+        """What is no whole frame is room, or a group that was not written to its end."""
+        kind, length = head[:1], int.from_bytes(head[1:5], "big")
+        if kind not in LIMITS and head.strip(b"\0") and not self._begins_in_room(file, at):
+            raise self._refused(at, "no frame begins here")
+        if len(head) == HEAD and length > LIMITS.get(kind, length):
+            raise self._refused(at, "no frame begins here")
+        whole = kind in LIMITS and len(head) == HEAD and len(body) == length
+        if whole and not self._has_room_in_it(file, at, head + body):
+            raise self._refused(at, "the frame does not match its check")
+        self._unfinished(file, at, at + HEAD + length if kind in LIMITS else at, report, live=live)
+
+    def _was_written_since(self, file: BinaryIO, at: int, seen: bytes) -> bool:
+        """A log may grow while it is read, and what seemed to follow an unfinished frame was written after it.
+
+        The next read is a new one.
+        """
+        file.seek(0, os.SEEK_END)  # beyond what is buffered, so that nothing of it is used
+        file.seek(at)
+        return os.pread(file.fileno(), len(seen), at) != seen
 
     def _begins_in_room(self, file: BinaryIO, at: int) -> bool:
         file.seek(at)

@@ -113,19 +113,20 @@ def frames(fd: int, start: int, end: int, path: Path) -> Iterator[Frame]:
         offset = at - base
         body = block[offset + _HEAD.size : stop - base]
         if sha256(block[offset : offset + 5] + body).digest()[:4] != check:
-            if is_unfinished(fd, at, stop, end):
+            data = block[offset : stop - base]
+            if is_unfinished(fd, at, data, end) or os.pread(fd, len(data), at) != data:  # it is being written
                 return
             raise damaged(path, at, "the frame does not match its check")
         yield Frame(kind, body, at, stop)
         at = stop
 
 
-def is_unfinished(fd: int, start: int, stop: int, end: int) -> bool:
-    """Is a part of these bytes of a frame still room: a whole sector of them, or all from somewhere on?
+def is_unfinished(fd: int, start: int, data: bytes, end: int) -> bool:
+    """Is a part of a frame, of which this was read, still room: a whole sector of it, or all from somewhere on?
 
     `end`: of the file, with the room that follows. A writer is in the midst of it, or died there.
     """
-    data = os.pread(fd, stop - start, start)
+    stop = start + len(data)
     bounds = [start, *range(start - start % SECTOR + SECTOR, stop, SECTOR), stop]
     return any(is_room(data[a - start : b - start]) for a, b in pairwise(bounds)) or (
         data.endswith(ROOM) and written_end(fd, stop, end) == stop

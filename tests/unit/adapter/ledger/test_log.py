@@ -11,6 +11,7 @@ import pytest
 
 from forestall.adapter.ledger import log
 from forestall.adapter.ledger.denials import WINDOW_MS, Quota
+from forestall.adapter.ledger.reader import LogReader
 from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.errors import Tampered, Unavailable
 from forestall.port import Position
@@ -200,3 +201,45 @@ def test_a_payload_of_another_entry_does_not_open(place: Place) -> None:
     join(place.permits, head, parts)
     with place.open() as ledger, pytest.raises(Tampered, match="does not open"):
         ledger.unseal(Position(Stream.PERMITS, 0))
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from tests.ledgers import Place, denied, permitted, settled
+
+ledger = Place(Path(sys.argv[1])).open()
+print("open", flush=True)
+for number in range(int(sys.argv[2])):
+    entry = permitted(f"p{number}", durable=number % 4 == 0)
+    ledger.append_at_once(entry) or ledger.append(entry)
+    ledger.append(settled(f"p{number}"))
+    ledger.append(denied(f"d{number}", fingerprint=f"d{number}"))
+ledger.close()
+"""
+
+
+def test_who_reads_while_another_process_writes_sees_every_entry_in_order_and_no_damage(place: Place) -> None:
+    place.keys  # noqa: B018 - made before any process looks for them
+    count = 1500
+    command = [sys.executable, "-c", WRITE, str(place.root), str(count)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"open\n"
+        reader = LogReader(place.ledger)
+        cursors = {stream: reader.cursor(stream) for stream in Stream}
+        followed: dict[Stream, list[str]] = {stream: [] for stream in Stream}
+        ended = False
+        while not ended:
+            ended = writer.poll() is not None
+            for stream, cursor in cursors.items():
+                followed[stream] += [one.body["id"] for one in cursor.new()]
+                seen = [one.body["id"] for one in reader.read(stream, len(followed[stream]) // 2)]
+                assert len(seen) >= len(followed[stream]) - len(followed[stream]) // 2
+            assert place.verify("--live") == 0
+        assert writer.returncode == 0
+    permits = [name for number in range(count) for name in [f"p{number}"] * 2]
+    assert followed[Stream.PERMITS] == permits
+    with place.open() as ledger:
+        assert ids(ledger, Stream.DENIALS) == followed[Stream.DENIALS]
+    assert place.verify() == 0

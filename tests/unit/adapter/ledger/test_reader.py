@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,25 @@ def test_what_is_not_there_is_said(place: Place) -> None:
             read(Position(Stream.PERMITS, 0))
     with pytest.raises(SetupError, match="payload key"):
         reader.unseal(Position(Stream.PERMITS, 0))
+
+
+def test_a_frame_that_was_read_while_it_was_written_is_not_there_yet_whatever_of_it_was_seen(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first look at the end of the file sees part of a group, every later one all of it, and of the next."""
+    real = os.pread
+    with place.open() as ledger:
+        ledger.append(permitted("a"))
+        start = len(place.permits.read_bytes().rstrip(b"\0"))
+        ledger.append(permitted("b"))
+        first = place.permits.read_bytes()
+        ledger.append(permitted("c"))
+        for seen in range(start, len(first.rstrip(b"\0")) + 1):
+            torn = [first[:seen] + bytes(len(first) - seen)]
+
+            def pread(fd: int, size: int, at: int, torn: list[bytes] = torn) -> bytes:
+                return torn.pop()[at : at + size] if torn and at and at + size > start else real(fd, size, at)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "pread", pread)
+                assert [one.body["id"] for one in LogReader(place.ledger).read(Stream.PERMITS)][:1] == ["a"]
