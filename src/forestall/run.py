@@ -125,9 +125,7 @@ async def run_async(flow: Flow[T], handlers: Handlers, *, deadline: float | None
     while waiting is not None:
         try:
             if type(drive.ask) in FINISHING:
-                answer, stopped = await _to_the_end(waiting)
-                if stopped is not None:
-                    drive.stop(stopped)
+                answer = await _to_the_end(waiting, drive.stop)
             else:
                 answer = await _until(waiting, drive.ask, deadline)
         except BaseException as error:  # noqa: BLE001 - as in `Drive`
@@ -181,22 +179,22 @@ async def _until(answer: Awaitable[Any], ask: Ask | None, deadline: float | None
     return await asyncio.wait_for(answer, max(0.0, deadline - time.monotonic()))
 
 
-async def _to_the_end(answer: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-    """Await it even when the caller is cancelled meanwhile; with the answer, the cancellation that came."""
+async def _to_the_end(answer: Awaitable[Any], stop: Callable[[BaseException], None]) -> Any:
+    """Await it even when the caller is cancelled meanwhile; `stop` hears of that, whatever becomes of the answer."""
     if isinstance(answer, Unstoppable):
         try:
-            return await answer, None
+            return await answer
         except asyncio.CancelledError as error:
-            return answer.result(), error
+            stop(error)
+            return answer.result()
     future = asyncio.ensure_future(answer)
-    stopped: BaseException | None = None
     while not future.done():
         try:
             await asyncio.shield(future)
         except asyncio.CancelledError as error:
             if future.cancelled():
                 raise CannotDo(Reason.UNAVAILABLE, "cancelled") from None
-            stopped = error
+            stop(error)
         except BaseException:  # noqa: BLE001 - raised again just below, from the future itself
             break
-    return future.result(), stopped
+    return future.result()

@@ -465,8 +465,11 @@ class Syncs:
         self._real(fd)
 
 
-def test_calls_of_many_connections_at_once_share_a_sync(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "QUICK_S", -1.0)  # as on a disk for which no loop stands still
+@pytest.mark.parametrize("quick", [1000.0, -1.0])
+def test_calls_of_many_connections_at_once_share_a_sync(
+    home: Home, monkeypatch: pytest.MonkeyPatch, quick: float
+) -> None:
+    monkeypatch.setattr(commit, "QUICK_S", quick)
 
     async def scenario(_: Point) -> None:
         peers = [await Peer.gateway(home.socket) for _ in range(20)]

@@ -83,11 +83,12 @@ MUTANTS = [
     Mutant("being stopped is lost", "a_drive_that_is_stopped_before_its_permit_is_written_writes_a_denial", "        self._interrupt = self._interrupt or error", "        pass"),
     Mutant("the last one that stops it is raised", "a_drive_that_is_stopped_while_its_permit_is_written_settles_it_and_performs_nothing", "        self._interrupt = self._interrupt or error", "        self._interrupt = error"),
     Mutant("the caller does not hear of it", "a_drive_that_is_stopped_while_its_permit_is_written_settles_it_and_performs_nothing", "            raise self._interrupt from None\n", "            pass\n"),
-    Mutant("a cancellation during a record is forgotten", "cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_on", "                    drive.stop(stopped)\n", "                    pass\n"),
+    Mutant("a cancellation during a record is forgotten", "cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_on", '"cancelled") from None\n            stop(error)\n', '"cancelled") from None\n'),
+    Mutant("a cancellation during a record that fails is forgotten", "who_is_cancelled_while_a_record_fails_hears_of_the_cancellation", "            stop(error)\n            return answer.result()\n", "            result = answer.result()\n            stop(error)\n            return result\n"),
     Mutant("a record is not shielded", "cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_on", "            await asyncio.shield(future)\n", "            await future\n"),
     Mutant("a second cancellation leaves the record behind", "who_is_cancelled_again_and_again_while_a_permit_is_written_gets_it_settled_all_the_same", "    while not future.done():\n", "    for _ in range(1):\n"),
     Mutant("what cannot be stopped is", "what_cannot_be_stopped_is_not", "        del msg\n        return False\n", "        return super().cancel(msg)\n"),
-    Mutant("a cancellation of what cannot be stopped is lost", "who_is_cancelled_again_and_again_while_a_permit_is_written_gets_it_settled_all_the_same", "            return answer.result(), error\n", "            return answer.result(), None\n"),
+    Mutant("a cancellation of what cannot be stopped is lost", "who_is_cancelled_again_and_again_while_a_permit_is_written_gets_it_settled_all_the_same", "            stop(error)\n            return answer.result()\n", "            return answer.result()\n"),
     Mutant("a record's own cancellation is its caller's", "a_step_that_was_cancelled_itself_is_a_refusal_and_no_cancellation_of_its_caller", '                raise CannotDo(Reason.UNAVAILABLE, "cancelled") from None\n', "                raise\n"),
 ]  # fmt: skip
 
@@ -115,9 +116,10 @@ CONNECTION = [
     Mutant("a refusal is counted for ever", "a_permit_that_cannot_be_written_is_a_denial", "        self.point.undecided -= pending.outcome is None\n", ""),
     Mutant("a permit is counted off twice", "a_second_report_is_withheld_and_settles_nothing", "        self.point.undecided -= pending.outcome is None\n", "        self.point.undecided -= 1\n"),
     Mutant("a permit is counted for ever", "a_permit_is_sent_when_it_is_written_and_not_before", "        self.point.undecided -= 1\n        limit", "        limit"),
-    Mutant("it stands still though others wait", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and not self.unread", "return not self.unread"),
-    Mutant("it stands still though more has come", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and not self.unread", "return self.point.undecided == 1"),
-    Mutant("it never stands still", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and not self.unread", "return False"),
+    Mutant("it stands still though others wait", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return not self.unread"),
+    Mutant("it stands still though more has come", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return self.point.undecided == 1 and self.point.this_turn == 1"),
+    Mutant("it stands still for each of many that come at once", "only_the_first_of_many_that_come_at_once_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return self.point.undecided == 1 and not self.unread"),
+    Mutant("it never stands still", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return False"),
     Mutant("what ended is remembered as running", "a_permit_that_cannot_be_written_is_a_denial", "        self._by_action.pop(pending.action.id, None)\n", ""),
     Mutant("what ended is remembered as asked", "any order", "        self._pending.pop(pending.frame, None)\n", ""),
 ]  # fmt: skip

@@ -360,6 +360,36 @@ def test_who_is_cancelled_while_a_credential_is_revoked_has_it_revoked(times: in
     assert cancelled_in(Revoke, times=times).credentials == set()
 
 
+@pytest.mark.parametrize("future", [True, False])
+@pytest.mark.parametrize("kind", ["permitted", "settled"])
+def test_who_is_cancelled_while_a_record_fails_hears_of_the_cancellation(kind: str, future: bool) -> None:
+    async def scenario() -> World:
+        world = World()
+        reached = asyncio.Event()
+        written: Unstoppable[None] = Unstoppable()
+
+        async def waits() -> None:
+            await asyncio.shield(written)
+
+        def record(ask: Any) -> Any:
+            if ask.entry.kind != kind:
+                return world.handle(ask)
+            reached.set()
+            return written if future else waits()
+
+        call = asyncio.create_task(run_async(govern(action()), {**world.handlers(), Record: record}))
+        await reached.wait()
+        call.cancel()
+        await asyncio.sleep(0)
+        written.set_exception(Unavailable("the disk is full"))
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        return world
+
+    world = asyncio.run(scenario())
+    assert [entry.kind for entry in world.entries] == (["denied"] if kind == "permitted" else ["permitted"])
+
+
 def test_a_step_that_was_cancelled_itself_is_a_refusal_and_no_cancellation_of_its_caller() -> None:
     async def scenario() -> Any:
         world = World()

@@ -233,6 +233,7 @@ class Connection(Channel):
             return
         self._pending[number] = self._by_action[action.id] = pending
         self.point.undecided += 1
+        self.point.count_in()
         limit = self._parts.config.serve.decision_timeout_ms / 1000
         pending.timer = self._loop.call_later(limit, self._late, pending)
         drive = Drive(govern(action), self._handlers(), time.monotonic() + limit)
@@ -385,8 +386,8 @@ class Connection(Channel):
 
     @property
     def _alone(self) -> bool:
-        """Is one call being decided, on all connections, and nothing more there to be read on this one?"""
-        return self.point.undecided == 1 and not self.unread
+        """Is one call being decided, on all connections, the first of this turn, and nothing more there on this one?"""
+        return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread
 
     def _find_tool(self, rules: Rules, name: str) -> Tool | None:
         assert self.hello is not None

@@ -53,6 +53,9 @@ class Point:
         self._complained: dict[str, float] = {}
         self.undecided = 0
         """Calls that were asked for, on all connections, and are neither permitted nor refused yet."""
+        self.this_turn = 0
+        """Calls that were asked for in this turn of the loop. One that is alone is done before the next is read, so
+        that by `undecided` none of many that come at once would have company."""
 
     async def serve(self, listener: socket.socket) -> None:
         """Put the books in order, then serve until it is stopped. Closes the parts."""
@@ -83,6 +86,15 @@ class Point:
             return False
         self._connections.add(connection)
         return True
+
+    def count_in(self) -> None:
+        """A call was asked for."""
+        self.this_turn += 1
+        if self.this_turn == 1:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self.this_turn = 0
 
     def dismiss(self, connection: Connection) -> None:
         self._connections.discard(connection)

@@ -211,6 +211,18 @@ class Hand:
         return [entry["id"] for entry in entries(self.home) if entry["kind"] == kind]
 
 
+def write_file(number: int) -> dict[str, Any]:
+    """The frame that asks for it."""
+    arguments = {"path": str(number), "content": ""}
+    return {
+        "type": "ask",
+        "id": number,
+        "tool": f"{SERVER}/write_file",
+        "pin": pin("write_file"),
+        "arguments": arguments,
+    }
+
+
 def fire(pending: Pending) -> None:
     timer: Any = pending.timer
     assert isinstance(timer, Timer)

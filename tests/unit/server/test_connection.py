@@ -16,7 +16,7 @@ from forestall.core.flow import PERMIT_LIFETIME_MS
 from forestall.home import Home
 from forestall.server.connection import Connection
 from tests.points import entries, make_home
-from tests.unit.server.hand import Hand, fire, play
+from tests.unit.server.hand import Hand, fire, play, write_file
 
 ANSWERS = {"permit", "deny", "hold"}
 SCENARIOS: dict[str, Callable[[Hand], Awaitable[None]]] = {}
@@ -227,6 +227,20 @@ async def only_who_is_alone_stands_still_for_the_disk(hand: Hand) -> None:
     await hand.ask(one, 3)
     assert seen == [True], "more has come"
     one._buffer.clear()
+
+
+@scenario
+async def only_the_first_of_many_that_come_at_once_stands_still_for_the_disk(hand: Hand) -> None:
+    connections = [await hand.connect() for _ in range(4)]
+    at_once = hand.disk.append_at_once
+    seen: list[bool] = []
+    hand.disk.append_at_once = lambda entry: (seen.append(True), at_once(entry))[1]  # type: ignore[method-assign]
+    for turn in (1, 2):
+        for connection in connections:
+            connection.handle(write_file(turn))
+        await hand.rest()
+        assert len(seen) == turn
+        assert all(hand.sent(connection)[-1]["type"] == "permit" for connection in connections)
 
 
 @scenario
