@@ -65,3 +65,14 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe", tmp_path, tmp_path / "missing", tmp_path / "pipe" / "token"):
         with pytest.raises(Unavailable):
             read_token(path)
+
+
+def test_a_pipe_that_has_a_token_to_give_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        os.write(writer, b"s3cret")
+        with pytest.raises(Unavailable, match="is not a file"):
+            read_token(tmp_path / "pipe")
+    finally:
+        os.close(writer)
