@@ -6,7 +6,9 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from unittest import mock
 
+from forestall.adapter.ledger import commit
 from forestall.core.entry import Entry, Kind
 from forestall.core.errors import Unavailable
 from forestall.frame import HEAD, PROTOCOL, decode, length
@@ -230,6 +232,8 @@ def fire(pending: Pending) -> None:
 
 
 def play(home: Home, scenario: Callable[[Hand], Awaitable[None]], kind: type[Connection] = Connection) -> None:
+    """On a disk that counts as quick, however slow the machine is just now."""
+
     async def whole() -> None:
         hand = Hand(home, kind)
         try:
@@ -239,4 +243,5 @@ def play(home: Home, scenario: Callable[[Hand], Awaitable[None]], kind: type[Con
         assert hand.faults == []
         assert hand.point.undecided == 0
 
-    asyncio.run(whole())
+    with mock.patch.object(commit, "QUICK_S", 1000.0):
+        asyncio.run(whole())
