@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from forestall.adapter.store.state import LogState, open_state
 from forestall.core.effects import Effect
-from forestall.core.entry import Entry, Stream, closed, opened, permitted, settled
+from forestall.core.entry import Entry, Stream, closed, extended, opened, permitted, settled
 from forestall.core.label import CLEAN, WORST, Confidentiality, Integrity, Label
-from forestall.core.model import Fate, Grant, Permit
+from forestall.core.model import Fate, Grant, Permit, Quantity, Subject
 from forestall.port import Ledger, State, Written
 from forestall.testing.ledger import MemoryLedger
-from forestall.testing.world import AGENT, GRANT, NOW, TOOL, action, facts
+from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, action, facts
 
 WRITES = frozenset({Effect.WRITE})
 LIMITED = replace(GRANT, effects=frozenset(Effect), budget={Effect.WRITE: 3})
@@ -176,6 +176,316 @@ def test_an_entry_counts_once(state: State) -> None:
 def test_streams_are_counted_apart(state: State) -> None:
     Books(state).write(opened(GRANT, AGENT, NOW))
     assert (state.applied(Stream.PERMITS), state.applied(Stream.DENIALS)) == (1, 0)
+
+
+# -- trees
+
+
+HOLDER = replace(AGENT, instance="i-1")
+HELPER = replace(AGENT, id="helper", instance="i-2")
+ROOT = replace(LIMITED, instance="i-1", budget={Effect.WRITE: 3, Quantity.FAN_OUT: 2}, max_depth=3)
+CHILD = replace(
+    ROOT,
+    task="child",
+    holder="helper",
+    instance="i-2",
+    parent=ROOT.task,
+    root=ROOT.task,
+    depth=1,
+    budget={Effect.WRITE: 2},
+)
+GRANDCHILD = replace(CHILD, task="grandchild", holder="third", instance="", parent="child", depth=2, budget={})
+ONE_MORE = frozenset({Quantity.FAN_OUT})
+
+
+def tree(state: State) -> Books:
+    books = Books(state)
+    books.write(opened(ROOT, HOLDER, NOW), opened(CHILD, HELPER, NOW), opened(GRANDCHILD, AGENT, NOW))
+    return books
+
+
+def test_a_task_that_was_handed_on_is_known_with_all_it_has(state: State) -> None:
+    tree(state)
+    assert [state.find_grant(each.task) for each in (ROOT, CHILD)] == [ROOT, CHILD]
+
+
+@pytest.mark.parametrize("ends", [ROOT, CHILD, GRANDCHILD])
+def test_the_end_of_a_task_is_the_end_of_all_below_it_and_of_nothing_else(state: State, ends: Grant) -> None:
+    tree(state).write(closed(ends.task, "revoked", NOW))
+    for each in (ROOT, CHILD, GRANDCHILD):
+        lives = each.depth < ends.depth
+        assert (state.find_grant(each.task) is not None) is lives
+        assert state.reserve(each, WRITES) is lives
+
+
+def test_a_tree_draws_on_one_account_and_each_part_on_its_own(state: State) -> None:
+    tree(state)
+    assert [state.reserve(GRANDCHILD, WRITES) for _ in range(3)] == [True, True, False], "the child has two"
+    assert [state.reserve(ROOT, WRITES) for _ in range(2)] == [True, False], "and the tree has three"
+    state.release(GRANDCHILD, WRITES)
+    assert state.reserve(CHILD, WRITES)
+    assert not state.reserve(ROOT, WRITES)
+
+
+def test_what_a_task_spent_stays_spent_when_it_ends(state: State) -> None:
+    books = tree(state)
+    one = permit("p1", "child")
+    assert state.reserve(CHILD, WRITES)
+    books.write(permission(one), settled(one, Fate.DONE, NOW), closed("child", "completed", NOW))
+    assert [state.reserve(ROOT, WRITES) for _ in range(3)] == [True, True, False]
+
+
+def test_a_delegation_takes_fan_out_of_every_task_above(state: State) -> None:
+    books = Books(state)
+    books.write(opened(ROOT, HOLDER, NOW))
+    assert [state.reserve(ROOT, ONE_MORE) for _ in range(3)] == [True, True, False]
+    state.release(ROOT, ONE_MORE)
+    books.write(opened(CHILD, HELPER, NOW))
+    assert state.reserve(CHILD, ONE_MORE)
+    assert not state.reserve(ROOT, ONE_MORE)
+
+
+def test_threads_of_several_tasks_never_take_more_than_the_tree_has(state: State) -> None:
+    root = replace(ROOT, budget={Effect.WRITE: 40})
+    below = [replace(CHILD, task=f"c{number}", budget={Effect.WRITE: 15}) for number in range(4)]
+    Books(state).write(opened(root, HOLDER, NOW), *(opened(each, HELPER, NOW) for each in below))
+    got: dict[str, list[bool]] = {each.task: [] for each in below}
+    threads = [
+        threading.Thread(target=lambda each=each: got[each.task].extend(state.reserve(each, WRITES) for _ in range(20)))
+        for each in below
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sum(sum(each) for each in got.values()) == 40
+    assert max(sum(each) for each in got.values()) <= 15
+
+
+ROWS = replace(LIMITED, budget={Quantity.ROWS: 25}, per_call={Quantity.ROWS: 10})
+
+
+@pytest.mark.parametrize(
+    ("fate", "used", "left"),
+    [
+        (Fate.DONE, {Quantity.ROWS: 0}, 2),
+        (Fate.DONE, {Quantity.ROWS: 4}, 2),
+        (Fate.DONE, {Quantity.ROWS: 6}, 1),
+        (Fate.FAILED, {}, 1),
+        (Fate.AMBIGUOUS, {}, 1),
+        (Fate.NOT_STARTED, {}, 2),
+        (Fate.DONE, {Quantity.ROWS: 16}, 0),
+        (Fate.DONE, {Quantity.BYTES: 10**9}, 1),
+        (Fate.DONE, {Quantity.ROWS: -5}, 2),
+    ],
+)
+def test_a_call_reserves_the_most_it_may_use_and_gives_back_what_it_did_not(
+    state: State, fate: Fate, used: dict[Quantity, int], left: int
+) -> None:
+    books = Books(state)
+    books.write(opened(ROWS, AGENT, NOW))
+    assert [state.reserve(ROWS, WRITES) for _ in range(3)] == [True, True, False]
+    state.release(ROWS, WRITES)
+    books.write(permission(permit()), settled(permit(), fate, NOW, used=used))
+    assert [state.reserve(ROWS, WRITES) for _ in range(3)] == [True] * left + [False] * (3 - left)
+
+
+@pytest.mark.parametrize(
+    ("took_ms", "calls"), [(-5, 3), (0, 3), (1, 2), (3_000, 2), (3_001, 1), (6_000, 1), (6_001, 0), (99_000, 0)]
+)
+def test_seconds_are_counted_from_the_log(state: State, took_ms: int, calls: int) -> None:
+    grant = replace(LIMITED, budget={Quantity.SECONDS: 9}, per_call={Quantity.SECONDS: 3})
+    books = Books(state)
+    books.write(opened(grant, AGENT, NOW), permission(permit()), settled(permit(), Fate.DONE, NOW + took_ms))
+    assert sum(state.reserve(grant, WRITES) for _ in range(5)) == calls
+
+
+def test_an_extension_makes_a_task_longer_and_never_shorter(state: State) -> None:
+    books = tree(state)
+    later = ROOT.expires_at + 5_000
+    books.write(
+        extended(ROOT.task, later, HOLDER, NOW, PERMITTED), extended(ROOT.task, later - 1, HOLDER, NOW, PERMITTED)
+    )
+    found = state.find_grant(ROOT.task)
+    assert found is not None
+    assert found.expires_at == later
+    books.write(closed(ROOT.task, "completed", NOW), extended(ROOT.task, later + 1, HOLDER, NOW, PERMITTED))
+    assert state.find_grant(ROOT.task) is None
+
+
+def test_nothing_is_revived_below_a_task_that_has_ended(state: State) -> None:
+    books = Books(state)
+    books.write(opened(ROOT, HOLDER, NOW), closed(ROOT.task, "revoked", NOW), opened(CHILD, HELPER, NOW))
+    assert state.find_grant("child") is None
+    assert not state.reserve(CHILD, WRITES)
+    books.write(opened(replace(CHILD, task="orphan", parent="never"), HELPER, NOW))
+    assert state.find_grant("orphan") is None
+
+
+def test_a_task_of_a_tree_is_not_opened_twice(state: State) -> None:
+    books = tree(state)
+    books.write(closed("child", "revoked", NOW), opened(CHILD, HELPER, NOW))
+    assert state.find_grant("child") is None
+    books.write(opened(replace(ROOT, budget={}), HOLDER, NOW))
+    assert [state.reserve(ROOT, WRITES) for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_a_delegation_that_is_answered_after_the_end_above_opens_nothing(state: State) -> None:
+    books = Books(state)
+    books.write(opened(ROOT, HOLDER, NOW))
+    assert state.reserve(ROOT, ONE_MORE)
+    late = books.put(opened(CHILD, HELPER, NOW))
+    books.write(closed(ROOT.task, "revoked", NOW))
+    books.take(late)
+    assert state.find_grant("child") is None
+
+
+# -- may it start?
+
+
+def test_a_permit_stands_from_its_record_to_its_outcome_while_its_task_lives(state: State) -> None:
+    books = tree(state)
+    one = permit("p1", "grandchild")
+    assert not state.stands("p1", NOW)
+    books.write(permission(one))
+    assert state.stands("p1", NOW)
+    assert not state.stands("p1", one.expires_at)
+    books.write(settled(one, Fate.DONE, NOW))
+    assert not state.stands("p1", NOW)
+
+
+@pytest.mark.parametrize("ends", ["task-1", "child", "grandchild"])
+@pytest.mark.parametrize("before", [True, False])
+def test_once_a_task_above_has_ended_no_permit_stands(state: State, ends: str, before: bool) -> None:
+    """Whether the permit was recorded before the end or after it."""
+    books = tree(state)
+    entries = [permission(permit("p1", "grandchild")), closed(ends, "revoked", NOW)]
+    assert state.reserve(GRANDCHILD, WRITES)
+    books.write(*(entries if before else reversed(entries)))
+    assert not state.stands("p1", NOW)
+    assert [one.id for one in state.unsettled()] == ["p1"]
+
+
+def test_no_permit_stands_when_a_task_above_is_out_of_time(state: State) -> None:
+    root = replace(ROOT, expires_at=NOW + 5)
+    Books(state).write(opened(root, HOLDER, NOW), opened(CHILD, HELPER, NOW), permission(permit("p1", "child")))
+    assert state.stands("p1", NOW + 4)
+    assert not state.stands("p1", NOW + 5)
+
+
+# -- labels
+
+
+def learns(books: Books, task: str, subject: Subject, name: str = "p9") -> None:
+    one = permit(name, task, SECRET)
+    asked = replace(action(), id=one.id, task=one.task)
+    known = replace(facts(), effects=one.effects)
+    books.write(permitted(one, asked, subject, known, durable=True), settled(one, Fate.DONE, NOW))
+
+
+def test_what_a_task_learns_is_known_above_and_not_beside(state: State) -> None:
+    books = tree(state)
+    beside = replace(CHILD, task="beside", instance="i-3", holder="other")
+    books.write(opened(beside, replace(HELPER, id="other", instance="i-3"), NOW))
+    learns(books, "grandchild", replace(AGENT, id="third"))
+    assert [state.labels(each) for each in (ROOT.task, "child", "grandchild", "beside")] == [SECRET] * 3 + [CLEAN]
+
+
+def test_closing_a_tainted_task_and_opening_a_clean_one_launders_nothing(state: State) -> None:
+    books = Books(state)
+    books.write(opened(ROOT, HOLDER, NOW))
+    learns(books, ROOT.task, HOLDER)
+    books.write(closed(ROOT.task, "completed", NOW), opened(replace(ROOT, task="again"), HOLDER, NOW))
+    assert state.labels("again") == SECRET
+    fresh = replace(HOLDER, instance="i-fresh")
+    books.write(opened(replace(ROOT, task="fresh", instance="i-fresh"), fresh, NOW))
+    assert state.labels("fresh") == CLEAN
+
+
+def test_what_an_instance_learns_in_one_task_it_knows_in_its_others(state: State) -> None:
+    books = Books(state)
+    books.write(opened(ROOT, HOLDER, NOW), opened(replace(ROOT, task="other"), HOLDER, NOW))
+    learns(books, ROOT.task, HOLDER)
+    assert state.labels("other") == SECRET
+
+
+def test_what_a_helper_learnt_elsewhere_reaches_whoever_it_works_for(state: State) -> None:
+    books = Books(state)
+    own = replace(ROOT, task="own", instance="i-2", holder="helper")
+    books.write(opened(ROOT, HOLDER, NOW), opened(CHILD, HELPER, NOW), opened(own, HELPER, NOW))
+    learns(books, "own", HELPER)
+    assert state.labels(ROOT.task) == SECRET
+    books.write(opened(replace(ROOT, task="next"), HOLDER, NOW))
+    assert state.labels("next") == SECRET, "its own instance was told"
+
+
+def test_a_tainted_helper_taints_the_task_above_when_it_is_given_work(state: State) -> None:
+    books = Books(state)
+    own = replace(ROOT, task="own", instance="i-2", holder="helper")
+    books.write(opened(own, HELPER, NOW))
+    learns(books, "own", HELPER)
+    books.write(closed("own", "completed", NOW), opened(ROOT, HOLDER, NOW))
+    assert state.labels(ROOT.task) == CLEAN
+    books.write(opened(CHILD, HELPER, NOW))
+    assert [state.labels(each) for each in ("child", ROOT.task)] == [SECRET, SECRET]
+
+
+def test_what_was_told_when_a_task_was_opened_its_instance_knows(state: State) -> None:
+    books = Books(state)
+    books.write(opened(ROOT, HOLDER, NOW), opened(CHILD, HELPER, NOW, SECRET), closed("child", "completed", NOW))
+    books.write(opened(replace(ROOT, task="own", holder="helper", instance="i-2"), HELPER, NOW))
+    assert state.labels("own") == SECRET
+
+
+def test_an_outcome_after_the_end_still_reaches_the_instance(state: State) -> None:
+    books = Books(state)
+    one = permit("p1", ROOT.task, SECRET)
+    asked, known = replace(action(), id="p1"), replace(facts(), effects=WRITES)
+    books.write(opened(ROOT, HOLDER, NOW), permitted(one, asked, HOLDER, known, durable=True))
+    books.write(closed(ROOT.task, "failed", NOW), settled(one, Fate.AMBIGUOUS, NOW))
+    books.write(opened(replace(ROOT, task="again"), HOLDER, NOW))
+    assert state.labels("again") == SECRET
+
+
+# -- upstream
+
+
+def test_a_task_knows_which_tasks_above_it_have_something_undecided(state: State) -> None:
+    tree(state)
+    assert state.undecided_above("grandchild") == ()
+    state.asked("a", ROOT.task)
+    state.asked("b", "child")
+    state.asked("c", "child")
+    state.asked("own", "grandchild")
+    assert state.undecided_above("grandchild") == ("child", ROOT.task)
+    assert state.undecided_above("child") == (ROOT.task,)
+    assert state.undecided_above(ROOT.task) == ()
+    state.answered("b")
+    assert state.undecided_above("grandchild") == ("child", ROOT.task)
+    state.answered("c")
+    state.answered("c")
+    state.answered("never asked")
+    assert state.undecided_above("grandchild") == (ROOT.task,)
+
+
+def test_an_action_is_counted_once_and_moves_with_its_task(state: State) -> None:
+    tree(state)
+    state.asked("a", ROOT.task)
+    state.asked("a", "child")
+    assert state.undecided_above("grandchild") == ("child",)
+    state.answered("a")
+    assert state.undecided_above("grandchild") == ()
+
+
+def test_what_a_task_that_is_over_asked_for_is_not_waited_for(state: State) -> None:
+    books = tree(state)
+    state.asked("a", "grandchild")
+    state.asked("b", "child")
+    books.write(closed("child", "failed", NOW))
+    state.asked("late", "child")
+    books.write(opened(replace(CHILD, task="child-2"), HELPER, NOW))
+    assert state.undecided_above("child-2") == ()
+    assert state.undecided_above("grandchild") == ()
 
 
 STEPS = st.lists(st.tuples(st.sampled_from(["permit", "settle", "close"]), st.integers(0, 4)), max_size=14)

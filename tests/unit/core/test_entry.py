@@ -15,7 +15,7 @@ from forestall.core.canonical import canonical
 from forestall.core.effects import Effect
 from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.flow import conclude
-from forestall.core.model import Approval, Deny, Fate, Hold, Permit
+from forestall.core.model import Approval, Deny, Fate, Hold, Permit, Quantity
 from forestall.core.reason import Reason
 from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, action, facts
 
@@ -137,6 +137,13 @@ def test_an_outcome_says_which_fate_and_which_labels_were_released() -> None:
     body = leaf(entries()[2])
     assert (body["fate"], body["output"]) == ("done", "sha256:out")
     assert body["labels"] == {"integrity": "trusted", "confidentiality": "public"}
+
+
+def test_what_a_call_used_is_written_within_what_every_reader_can_read() -> None:
+    used = {Quantity.ROWS: 3, Quantity.BYTES: -1, Quantity.SPEND: 2**60}
+    body = leaf(entry.settled(PERMIT, Fate.DONE, NOW, used=used))
+    assert body["used"] == {"rows": 3, "bytes": 0, "spend": 2**53 - 1}
+    assert "used" not in leaf(entry.settled(PERMIT, Fate.DONE, NOW))
 
 
 def test_repetitions_of_a_denial_share_a_fingerprint_that_is_not_written() -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from forestall.core.effects import Effect
 from forestall.core.grant import MAX_DEPTH, covers_tool, objection
+from forestall.core.label import Confidentiality, Integrity, Label
 from forestall.core.mandate import from_mandate
-from forestall.core.model import Facts, Grant, Mandate
+from forestall.core.model import Facts, Grant, Mandate, RealPath, Resource
 from forestall.core.reason import Reason
 from forestall.testing.world import AGENT, GRANT, NOW, TOOL, facts
 
@@ -65,6 +66,52 @@ def test_the_effects_of_the_tool_and_of_the_call_must_both_be_granted() -> None:
     assert against(replace(writes, effects=frozenset({Effect.READ}))) is Reason.OUT_OF_SCOPE
     assert against(writes, replace(facts(), effects=frozenset({Effect.EXTERNAL}))) is Reason.OUT_OF_SCOPE
     assert against(replace(writes, effects=frozenset())) is Reason.OUT_OF_SCOPE
+
+
+def test_another_tenants_task_does_not_exist() -> None:
+    ours = replace(GRANT, tenant="t", trust_domain="e")
+    for subject, expected in (
+        (replace(AGENT, tenant="t", trust_domain="e"), None),
+        (replace(AGENT, tenant="u", trust_domain="e"), Reason.NO_GRANT),
+        (replace(AGENT, tenant="t", trust_domain="f"), Reason.NO_GRANT),
+        (AGENT, Reason.NO_GRANT),
+        (replace(AGENT, id="thief", tenant="u", trust_domain="e"), Reason.NO_GRANT),
+    ):
+        assert objection(ours, subject, TOOL, facts(), NOW) is expected
+    assert objection(GRANT, replace(AGENT, tenant="u"), TOOL, facts(), NOW) is Reason.NO_GRANT
+
+
+def test_a_task_of_one_instance_is_not_anothers() -> None:
+    bound = replace(GRANT, instance="i-1")
+    assert objection(bound, replace(AGENT, instance="i-1"), TOOL, facts(), NOW) is None
+    assert objection(bound, replace(AGENT, instance="i-2"), TOOL, facts(), NOW) is Reason.NOT_HOLDER
+    assert objection(bound, AGENT, TOOL, facts(), NOW) is Reason.NOT_HOLDER
+    assert objection(GRANT, replace(AGENT, instance="i-2"), TOOL, facts(), NOW) is None
+
+
+def test_data_beyond_the_ceiling_is_not_read_and_not_known() -> None:
+    bound = replace(GRANT, ceiling=Confidentiality.INTERNAL)
+    for level in Confidentiality:
+        label = Label(Integrity.UNTRUSTED, level)
+        high = level in {Confidentiality.CONFIDENTIAL, Confidentiality.SECRET}
+        expected = Reason.OUT_OF_SCOPE if high else None
+        assert objection(bound, AGENT, replace(TOOL, output=label), facts(), NOW) is expected
+        assert objection(bound, AGENT, TOOL, facts(labels=label), NOW) is expected
+        assert objection(GRANT, AGENT, replace(TOOL, output=label), facts(labels=label), NOW) is None
+
+
+def test_a_bound_argument_has_to_be_there_and_match() -> None:
+    bound = replace(GRANT, resources=(Resource("files/*", "path", ("out/", "")),))
+    for arguments, expected in (
+        ({"path": "out/a"}, None),
+        ({"path": "in/a"}, Reason.OUT_OF_SCOPE),
+        ({"path": "out/../in/a"}, Reason.OUT_OF_SCOPE),
+        ({}, Reason.OUT_OF_SCOPE),
+    ):
+        assert objection(bound, AGENT, TOOL, facts(), NOW, arguments) is expected
+    assert objection(bound, AGENT, TOOL, facts(), NOW) is Reason.OUT_OF_SCOPE
+    led = replace(facts(), paths={"path": (RealPath("/etc/passwd"),)})
+    assert objection(bound, AGENT, TOOL, led, NOW, {"path": "out/a"}) is Reason.OUT_OF_SCOPE
 
 
 def test_a_grant_for_no_tools_covers_none() -> None:
