@@ -237,6 +237,7 @@ def test_a_path_is_relative_to_the_home(home: Home, monkeypatch: pytest.MonkeyPa
         (GRANTS + "max_life_s = 601\n", 5, "`max_life_s` is a whole number from 10 to 600."),
         (GRANTS.replace("forestall", "idp"), 2, "does not take its own grants"),
         (USERS + GRANTS + 'jwks = "https://idp.example/keys"\n', 6, "this issuer's keys are found in two ways"),
+        (USERS + GRANTS + "loopback = true\n", 6, "this issuer's keys are found in two ways"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(home: Home, text: str, line: int, says: str) -> None:
