@@ -32,7 +32,7 @@ class Fault(StrEnum):
     WRONG_SUBJECT = "wrong_subject"  # no rule maps it to a workload
     WRONG_TRUST_DOMAIN = "wrong_trust_domain"
     UNTRUSTED = "untrusted"  # no path to the trust domain's bundle
-    NO_BUNDLE = "no_bundle"  # the trust domain's bundle is not there, or too old
+    NO_BUNDLE = "no_bundle"  # the keys to check it with are not there, or too old
     WRONG_TENANT = "wrong_tenant"
     NOT_BOUND = "not_bound"  # `cnf` is missing where it has to be
     NO_PROOF = "no_proof"  # bound to a key, and nothing shows that the presenter has it
