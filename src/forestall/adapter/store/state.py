@@ -180,7 +180,7 @@ class LogState:
                 self._take_permits(body, index)
                 if live and body["kind"] in _SPENDING:
                     self._unreserve(*_reservation(body))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Tampered(f"Entry {index} of {stream} does not hold what its kind says ({error!r}).") from None
         taken.add(index, name)
         self._dirty_streams.add(stream)

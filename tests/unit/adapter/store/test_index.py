@@ -17,7 +17,20 @@ from forestall.core.model import Fate
 from forestall.port import Position, Written
 from forestall.testing.ledger import MemoryLedger
 from forestall.testing.world import AGENT, GRANT, NOW
-from tests.contract.test_state import LIMITED, WRITES, Books, permission, permit
+from tests.contract.test_state import (
+    CHILD,
+    HELPER,
+    HOLDER,
+    LIMITED,
+    ONE_MORE,
+    ROOT,
+    SECRET,
+    WRITES,
+    Books,
+    learns,
+    permission,
+    permit,
+)
 
 
 @pytest.fixture
@@ -182,3 +195,54 @@ def test_what_failed_after_it_had_written_is_caught_up_with_and_spends_once() ->
     state.apply(running)
     assert [state.reserve(LIMITED, WRITES) for _ in range(2)] == [True, False]
     assert lost.position.index == 1
+
+
+def test_a_delegation_that_failed_after_it_had_written_is_caught_up_with_and_counts_once() -> None:
+    state, ledger = LogState(), MemoryLedger()
+    books = Books(state, ledger)
+    books.write(opened(ROOT, HOLDER, NOW))
+    assert state.reserve(ROOT, ONE_MORE)
+    late = books.put(opened(CHILD, HELPER, NOW))
+    books.write(settled(permit("other"), Fate.DONE, NOW))
+    state.catch_up(ledger)
+    assert state.find_grant(CHILD.task) == CHILD
+    state.apply(late)
+    assert [state.reserve(ROOT, ONE_MORE) for _ in range(2)] == [True, False]
+
+
+def test_trees_and_what_instances_have_seen_survive_without_the_log_being_read_again(path: Path) -> None:
+    ledger = MemoryLedger()
+    books = Books(open_state(path, ledger), ledger)
+    books.write(opened(ROOT, HOLDER, NOW), opened(CHILD, HELPER, NOW))
+    learns(books, CHILD.task, HELPER)
+    books.state.close()
+    again = open_state(path, ledger)
+    assert (again.find_grant(CHILD.task), again.labels(ROOT.task)) == (CHILD, SECRET)
+    assert [again.reserve(CHILD, WRITES) for _ in range(2)] == [True, False]
+    rest = Books(again, ledger)
+    rest.write(closed(ROOT.task, "revoked", NOW))
+    assert again.find_grant(CHILD.task) is None
+    rest.write(opened(replace(ROOT, task="next"), HOLDER, NOW))
+    assert again.labels("next") == SECRET
+    again.close()
+
+
+@pytest.mark.parametrize("used", [{"rows": -1}, {"write": 1}, {"rows": "many"}, []])
+def test_an_outcome_that_used_what_nothing_can_use_is_tampered(used: object) -> None:
+    state = LogState()
+    books = Books(state)
+    books.write(opened(GRANT, AGENT, NOW), permission(permit()))
+    body = {**books.put(settled(permit(), Fate.DONE, NOW)).body, "used": used}
+    with pytest.raises(Tampered, match=r"Entry 2 of permits"):
+        state.apply(Written(Position(Stream.PERMITS, 2), body))
+
+
+def test_a_tree_that_is_over_is_forgotten_as_a_whole() -> None:
+    state = LogState()
+    books = Books(state)
+    books.write(opened(ROOT, HOLDER, NOW), opened(CHILD, HELPER, NOW), permission(permit("p1", CHILD.task)))
+    books.write(closed(CHILD.task, "failed", NOW), closed(ROOT.task, "failed", NOW))
+    assert set(state._trees.tasks) == {ROOT.task, CHILD.task}, "one of its permits has no outcome yet"
+    books.write(settled(permit("p1", CHILD.task), Fate.DONE, NOW))
+    trees = state._trees
+    assert [trees.tasks, trees._members, trees._below, trees._held] == [{}] * 4
