@@ -187,7 +187,7 @@ class Trees(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.open("a", None, TO_THE_END)
-        self._delegate(self.state.open_tasks()[0], "b", {}, TO_THE_END)
+        self._delegate(self.state.open_tasks()[0], "b", {"budget": {"write": 2}}, TO_THE_END)
 
     @precondition(lambda self: len(self.state.open_tasks()) < 3)
     @rule(agent=st.sampled_from("ab"), lifetime=st.sampled_from([None, 2_000]), steps=STEPS)
