@@ -447,6 +447,16 @@ def test_an_outcome_after_the_end_still_reaches_the_instance(state: State) -> No
     assert state.labels("again") == SECRET
 
 
+def test_under_a_permit_that_came_after_the_end_only_whoever_asked_learns(state: State) -> None:
+    """It did not stand, so that nothing of it can have gone up; what its asker saw all the same stays with it."""
+    books = tree(state)
+    books.write(closed("child", "revoked", NOW))
+    learns(books, "child", HELPER)
+    assert state.labels(ROOT.task) == CLEAN
+    books.write(opened(replace(ROOT, task="own", holder="helper", instance="i-2"), HELPER, NOW))
+    assert state.labels("own") == SECRET
+
+
 # -- upstream
 
 
