@@ -67,7 +67,7 @@ MANDATE = Mandate(
     budget={Effect.WRITE: 3, Quantity.FAN_OUT: 3, Quantity.ROWS: 30},
     per_call={Quantity.ROWS: 8},
     resources=(Resource("files/write", "path", ("out/", "")),),
-    depth=3,
+    depth=2,
 )
 TO_THE_END = 20
 """Steps: more than any flow has."""
