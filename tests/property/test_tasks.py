@@ -390,16 +390,16 @@ class Trees(RuleBasedStateMachine):
         raise AssertionError(one.ask)
 
     def _perform(self, ask: Perform) -> Result:
-        """As an enforcement point does: never under a permit that does not stand."""
+        """As an enforcement point does: never under a permit that does not stand, nor more than one call may use."""
         if not self.state.stands(ask.permit.id, self.now):
             raise NotStarted
-        task, _, in_time = self._reading().permits[ask.permit.id]
+        task, most, in_time = self._reading().permits[ask.permit.id]
         assert task is not None
         assert in_time
         assert task.lives(self.now)
         assert ask.action.arguments["path"].startswith("out/") or ask.action.tool == "files/read"
         self.count += 1
-        return Result("out", used={Quantity.ROWS: self.count % 3} if self.count % 2 else {})
+        return Result("out", used={Quantity.ROWS: min(self.count % 3, most)} if self.count % 2 else {})
 
     def _reading(self) -> Reading:
         reading = Reading()

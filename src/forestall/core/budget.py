@@ -10,18 +10,25 @@ from forestall.core.model import Counted, Grant, Quantity
 
 def uses(chain: Iterable[Grant], counted: Collection[Counted]) -> dict[Counted, int]:
     """One of each of `counted`; a call takes as well, of every other quantity that a budget names, the most that it may
-    use. What nobody bounds for one call is all that there is: an amount not known in advance is never taken for small.
+    use, be that more than there is. What nobody bounds for one call is all that there is, and never nothing: an amount
+    that is not known in advance is not taken for small.
 
     `chain`: the task's grant, and those above it.
     """
     amounts: dict[Counted, int] = dict.fromkeys(counted, 1)
     if not any(isinstance(each, Effect) for each in counted):
         return amounts
+    bounded: dict[Quantity, int] = {}
+    unbounded: dict[Quantity, int] = {}
     for grant in chain:
         for each, total in grant.budget.items():
             if isinstance(each, Quantity) and each is not Quantity.FAN_OUT:
-                most = min(grant.per_call.get(each, total), total)
-                amounts[each] = min(amounts.get(each, most), most)
+                unbounded[each] = min(unbounded.get(each, total), total)
+                if each in grant.per_call:
+                    most = grant.per_call[each]
+                    bounded[each] = min(bounded.get(each, most), most)
+    amounts.update({each: max(1, total) for each, total in unbounded.items()})
+    amounts.update(bounded)
     return amounts
 
 

@@ -78,6 +78,7 @@ class Wanted:
     budget: Mapping[Counted, int] | None = None
     """Of what is not named: as much as the task above may use."""
     per_call: Mapping[Quantity, int] | None = None
+    """A budget that is less than one call may use permits no call."""
     max_depth: int | None = None
 
 

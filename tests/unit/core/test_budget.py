@@ -18,7 +18,16 @@ def test_a_call_is_one_of_each_effect_and_the_most_that_it_may_use_of_the_rest()
 
 def test_an_amount_that_nobody_bounds_is_all_there_is() -> None:
     assert uses([replace(ROOT, per_call={})], WRITE)[Quantity.ROWS] == 100
-    assert uses([replace(ROOT, per_call={Quantity.ROWS: 500})], WRITE)[Quantity.ROWS] == 100
+    assert uses([replace(ROOT, per_call={}), replace(ROOT, budget={Quantity.ROWS: 7}, per_call={})], WRITE) == {
+        Effect.WRITE: 1,
+        Quantity.ROWS: 7,
+    }
+
+
+def test_a_call_that_may_use_more_than_there_is_reserves_more_than_there_is() -> None:
+    assert uses([replace(ROOT, budget={Quantity.ROWS: 5})], WRITE)[Quantity.ROWS] == 10
+    assert uses([replace(ROOT, budget={Quantity.ROWS: 0}, per_call={})], WRITE)[Quantity.ROWS] == 1
+    assert uses([replace(ROOT, budget={Quantity.ROWS: 0}, per_call={Quantity.ROWS: 0})], WRITE)[Quantity.ROWS] == 0
 
 
 def test_the_tightest_of_the_chain_counts_wherever_it_stands() -> None:
