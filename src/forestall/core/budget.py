@@ -18,8 +18,8 @@ def uses(chain: Iterable[Grant], counted: Collection[Counted]) -> dict[Counted, 
     amounts: dict[Counted, int] = dict.fromkeys(counted, 1)
     if not any(isinstance(each, Effect) for each in counted):
         return amounts
-    bounded: dict[Quantity, int] = {}
-    unbounded: dict[Quantity, int] = {}
+    bounded: dict[Counted, int] = {}
+    unbounded: dict[Counted, int] = {}
     for grant in chain:
         for each, total in grant.budget.items():
             if isinstance(each, Quantity) and each is not Quantity.FAN_OUT:
