@@ -52,15 +52,19 @@ def test_a_name_like_that_of_a_file_that_is_gone_is_walked(root: Path) -> None:
     assert straight(f"{root}/file (deleted)") is None
 
 
+def descriptors() -> list[str]:
+    return sorted(path.name for path in Path("/proc/self/fd").iterdir())
+
+
 def test_no_descriptor_is_left_open(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     assert straight(str(root)) is not None
     monkeypatch.setattr(os, "readlink", lambda _: "/somewhere/else")
     assert straight(str(root)) is None
     monkeypatch.setattr(os, "readlink", lambda _: (_ for _ in ()).throw(OSError(2, "no /proc")))
     assert straight(str(root)) is None
     monkeypatch.undo()
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 def test_without_the_kernels_names_everything_is_walked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
