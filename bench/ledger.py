@@ -127,10 +127,9 @@ def measure(directory: Path, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=directory) as name:
         root = Path(name)
         with FileLedger.open(root / "ledger", keys=keys.create(root / "keys")) as ledger:
-            log = root / "ledger" / "permits.log"
-            before = log.stat().st_size
+            before = ledger.size(Stream.PERMITS)
             ledger.append(entry(0))
-            size = log.stat().st_size - before
+            size = ledger.size(Stream.PERMITS) - before
             return {
                 "bytes": size,
                 "disk": disk(root, size, seconds),
