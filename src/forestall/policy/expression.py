@@ -12,6 +12,12 @@ Path = tuple[str, ...]
 
 APPROVAL = "approval"
 
+LEAVES = frozenset({"Value", "Var"})
+"""Operators whose operand is no expression."""
+
+LEFT_ALONE = frozenset({".", "has", "like"})
+"""Operators of whose operands the left alone is an expression."""
+
 _LONG = 2**63 - 1
 
 
@@ -40,16 +46,16 @@ def nodes(expression: Any) -> Iterator[tuple[str, Any]]:
         elif isinstance(here, dict):
             for name, operand in here.items():
                 yield name, operand
-                waiting += _operands(name, operand)
+                waiting += operands(name, operand)
 
 
-def _operands(name: str, operand: Any) -> list[Any]:
+def operands(name: str, operand: Any) -> list[Any]:
     """The expressions within an operator's operand. The names of a record are not operators, nor is a literal's
     form.
     """
-    if name in ("Value", "Var"):
+    if name in LEAVES:
         return []
-    if name in (".", "has", "like"):
+    if name in LEFT_ALONE:
         return [operand["left"]]
     return list(operand.values()) if isinstance(operand, dict) else [operand]
 
@@ -93,7 +99,7 @@ def _chains(expression: Any, variable: str) -> Iterator[Path]:
         for name, operand in here.items():
             rooted = _rooted(name, operand)
             if rooted is None:
-                waiting += _operands(name, operand)
+                waiting += operands(name, operand)
             elif rooted[0] == variable:
                 yield rooted[1]
 

@@ -22,7 +22,7 @@ from enum import Enum
 from typing import Any
 
 from forestall.core.wildcard import matches
-from forestall.policy.expression import Path, attribute, bodies
+from forestall.policy.expression import LEAVES, LEFT_ALONE, Path, attribute, bodies, operands
 from forestall.policy.shape import BOOL, STRING, Type
 
 _CONTEXT = "context"
@@ -128,9 +128,9 @@ class Flat:
         return {name: self._operand(name, operand) for name, operand in here.items()}
 
     def _operand(self, name: str, operand: Any) -> Any:
-        if name in _LEAVES:
+        if name in LEAVES:
             return operand
-        if name in _LEFT_ALONE:
+        if name in LEFT_ALONE:
             return {**operand, "left": self._rewrite(operand["left"])}
         if isinstance(operand, dict):
             return {part: self._rewrite(inner) for part, inner in operand.items()}
@@ -144,13 +144,6 @@ class Flat:
         there = {"has": {"left": {"Var": _CONTEXT}, "attr": key}}
         above = self._keys.get(Look(look.path[:-1], _Plain.MARK))
         return there if above is None else {"&&": {"left": _read(above), "right": there}}
-
-
-_LEAVES = frozenset({"Value", "Var"})
-"""Operators whose operand is no expression."""
-
-_LEFT_ALONE = frozenset({".", "has", "like"})
-"""Operators of whose operands the left alone is an expression."""
 
 
 def lay(trees: Iterable[Mapping[str, Any]], context: Mapping[str, Type]) -> Flat:
@@ -224,15 +217,7 @@ def _looks(body: Any) -> Iterator[Look]:
             if look is not None:
                 yield look
             else:
-                waiting += [inner for name, operand in here.items() for inner in _inner(name, operand)]
-
-
-def _inner(name: str, operand: Any) -> list[Any]:
-    if name in _LEAVES:
-        return []
-    if name in _LEFT_ALONE:
-        return [operand["left"]]
-    return list(operand.values()) if isinstance(operand, dict) else [operand]
+                waiting += [inner for name, operand in here.items() for inner in operands(name, operand)]
 
 
 def _look(here: Mapping[str, Any]) -> Look | None:

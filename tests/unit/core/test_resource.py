@@ -92,18 +92,18 @@ def test_what_only_looks_alike_is_let_through(value: str) -> None:
 
 
 def test_a_path_that_links_lead_elsewhere_has_to_match_there_too() -> None:
-    assert kept(FOLDER, "out/a", RealPath("/work/out/a", "out/a"))
-    assert kept(FOLDER, "out/./a", RealPath("/work/out/a", "out/a"))
-    assert kept(FOLDER, "out/link", RealPath("/work/out/b", "out/b"))
+    assert kept(FOLDER, "out/a", RealPath("/srv/out/a", "out/a"))
+    assert kept(FOLDER, "out/./a", RealPath("/srv/out/a", "out/a"))
+    assert kept(FOLDER, "out/link", RealPath("/srv/out/b", "out/b"))
     assert not kept(FOLDER, "out/link", RealPath("/etc/passwd", None))
-    assert not kept(FOLDER, "out/link", RealPath("/work/src/a", "src/a"))
+    assert not kept(FOLDER, "out/link", RealPath("/srv/src/a", "src/a"))
     assert kept(Resource("f/*", "path", ("/srv/", "")), "/srv/a", RealPath("/srv/a", None))
     assert not kept(Resource("f/*", "path", ("/srv/", "")), "/srv/a", RealPath("/etc/a", None))
     assert not kept(Resource("f/*", "path", ("out/a",)), "out/a", RealPath("/etc/passwd", None))
 
 
 def test_as_many_places_as_values_or_none() -> None:
-    good = RealPath("/work/out/a", "out/a")
+    good = RealPath("/srv/out/a", "out/a")
     assert kept(FOLDER, ["out/a", "out/a"], good, good)
     assert not kept(FOLDER, ["out/a", "out/a"], good)
     assert not kept(FOLDER, ["out/a", "out/b"], good, RealPath("/etc/passwd", None))

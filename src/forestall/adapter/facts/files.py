@@ -195,9 +195,16 @@ class _Call:
         """The path without links and `..`, and what is there now. Raises as `_walk` does."""
         found = self.resolved.get(path)
         if found is None:
+            self._walked(path)
             status = straight(path)
             found = self.resolved[path] = self._walk(path) if status is None else (path, status)
         return found
+
+    def _walked(self, path: str) -> None:
+        """Count it, whoever walks: the kernel's way is short for us, and as long for it."""
+        self.walked += len(path) + STEP
+        if self.walked > MAX_WALKED:
+            raise Unresolvable
 
     def _walk(self, path: str) -> tuple[str, os.stat_result | None]:
         """As `_resolve`, step by step.
@@ -215,9 +222,7 @@ class _Call:
             part = left.pop()
             if part in {"", "."}:
                 continue
-            self.walked += len(current) + STEP
-            if self.walked > MAX_WALKED:
-                raise Unresolvable
+            self._walked(current)
             if part == "..":
                 current, status = current.rpartition("/")[0], None
                 continue

@@ -73,9 +73,14 @@ class GroupCommit:
         """
         return self._submit(record, closing=False)
 
+    @property
+    def quick(self) -> bool:
+        """Was the last sync one for which a loop may stand still?"""
+        return self._stream.took <= QUICK_S
+
     def append_at_once(self, record: Record) -> int | None:
         """As `append`, where nobody is before it and the last sync was quick. None otherwise: nothing was written."""
-        if self._stream.took > QUICK_S:
+        if not self.quick:
             return None
         submission = _Submission(record)
         with self._lock:

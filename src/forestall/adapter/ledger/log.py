@@ -130,9 +130,10 @@ class FileLedger:
 
         None where it would: nothing was written, and `append_async` is the way. Raises as `append`.
         """
-        if not entry.durable or entry.stream is Stream.DENIALS:
-            return None
-        index = self._commits[entry.stream].append_at_once(prepare(entry, self._sealer))
+        commit = self._commits[entry.stream]
+        if not entry.durable or entry.stream is Stream.DENIALS or not commit.quick:
+            return None  # before anything is sealed, which would be done again
+        index = commit.append_at_once(prepare(entry, self._sealer))
         return None if index is None else Position(entry.stream, index)
 
     def append_async(self, entry: Entry, then: Callable[[Position], None] | None = None) -> Awaitable[Position]:
