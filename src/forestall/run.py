@@ -35,6 +35,9 @@ Handlers = Mapping[type, Callable[[Any], Any]]
 FINISHING = frozenset({Record, Release, Revoke, Tell})
 """Carried to their end whatever happens to the caller, and not subject to the decision's deadline."""
 
+GRANTING = frozenset({Kind.PERMITTED, Kind.OPENED, Kind.EXTENDED})
+"""Records that give leave to something: not begun for a caller who waits no more."""
+
 DEED = frozenset({Perform, Issue})
 """What a permit permits. Begun within its lifetime, and then not subject to the decision's deadline either."""
 
@@ -150,7 +153,7 @@ def translate(error: BaseException) -> CannotDo:
 
 def _forbidden_now(ask: Ask, interrupt: BaseException | None, deadline: float | None) -> CannotDo | None:
     """Why this step must not be started any more, if it must not."""
-    if type(ask) in FINISHING and not (isinstance(ask, Record) and ask.entry.kind == Kind.PERMITTED):
+    if type(ask) in FINISHING and not (isinstance(ask, Record) and ask.entry.kind in GRANTING):
         return None
     if interrupt is not None:
         return NotStarted(Reason.CANCELLED) if isinstance(ask, Perform) else CannotDo(Reason.CANCELLED)

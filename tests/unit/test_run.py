@@ -24,10 +24,12 @@ from forestall.core.ask import (
     Tell,
     Verify,
 )
+from forestall.core.effects import Effect
 from forestall.core.errors import Unavailable
 from forestall.core.flow import govern
-from forestall.core.model import Deny, Done, Fate, Undone
+from forestall.core.model import Assurance, Deny, Done, Fate, Mandate, Subject, Undone
 from forestall.core.reason import Reason
+from forestall.core.task import open_task
 from forestall.run import Drive, Unstoppable, run, run_async
 from forestall.testing.world import PERMITTED, World, action
 from tests.flow.scenarios import CREDENTIALED, SCENARIOS, Scenario
@@ -546,3 +548,16 @@ def test_what_cannot_be_stopped_is_not() -> None:
         assert not future.cancelled()
         future.set_result(3)
         assert future.result() == 3
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_no_task_is_opened_for_who_waits_no_more(late: bool) -> None:
+    world = World()
+    mandate = Mandate("m", "a purpose", ("*",), frozenset({Effect.READ}), 60_000)
+    flow = open_task(mandate, "task", Subject("agent", Assurance.LOCAL), 0)
+    drive = Drive(flow, world.handlers(), time.monotonic() - 1 if late else None)
+    if not late:
+        drive.stop(KeyboardInterrupt())
+    with pytest.raises(CannotDo):
+        drive.go()
+    assert world.entries == []
