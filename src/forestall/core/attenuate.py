@@ -31,6 +31,7 @@ def attenuate(parent: Grant, wanted: Wanted, *, task: str, holder: Subject, at: 
         task=task,
         holder=holder.id,
         instance=holder.instance,
+        key=holder.key,
         tools=tools,
         effects=effects,
         resources=resources,

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from forestall.core.canonical import MAX_SAFE_INTEGER, canonical, canonical_plain
+from forestall.core.control import Command
 from forestall.core.effects import Effect
 from forestall.core.grant_json import grant_to_json, subject_to_json
 from forestall.core.label import CLEAN, Label
@@ -47,6 +48,9 @@ class Kind(StrEnum):
     PERMITTED = "permitted"
     SETTLED = "settled"
     CLOSED = "closed"  # a task, and all below it
+    ORDERED = "ordered"  # tasks killed, suspended or resumed, or their risk, by a person or a signal
+    APPROVED = "approved"  # a held action, by a person
+    DECLINED = "declined"  # a held action, by a person; final for the task
     DENIED = "denied"
     HELD = "held"
     REPEATED = "repeated"  # a denial that came again, counted
@@ -102,6 +106,21 @@ def extended(task: str, expires_at: int, subject: Subject, at: int, ruling: Ruli
 def closed(task: str, why: str, at: int) -> Entry:
     """The task is over, and so is every task below it: this one entry says so of all of them."""
     return Entry(Stream.PERMITS, Kind.CLOSED, task, at, {"task": task, "why": why}, durable=False)
+
+
+def ordered(command: Command, id: str, at: int) -> Entry:  # noqa: A002 - as in Entry
+    target = command.target
+    body = {
+        "order": command.order.value,
+        "reach": target.reach.value,
+        "name": target.name,
+        "trust_domain": target.trust_domain,
+        "tenant": target.tenant,
+        "why": command.why,
+        "by": command.by,
+        **({"level": command.level.value} if command.level is not None else {}),
+    }
+    return Entry(Stream.PERMITS, Kind.ORDERED, id, at, body)
 
 
 def permitted(permit: Permit, action: Action, subject: Subject, facts: Facts, *, durable: bool) -> Entry:

@@ -38,7 +38,7 @@ def holder_objection(grant: Grant | None, subject: Subject, at: int) -> Reason |
     """Why this subject may not use the grant now, whatever for. Another tenant's task is one that does not exist."""
     if grant is None or (grant.tenant, grant.trust_domain) != (subject.tenant, subject.trust_domain):
         return Reason.NO_GRANT
-    if grant.holder != subject.id or grant.instance not in {"", subject.instance}:
+    if grant.holder != subject.id or grant.instance not in {"", subject.instance} or grant.key not in {"", subject.key}:
         return Reason.NOT_HOLDER
     if at >= grant.expires_at:
         return Reason.TASK_ENDED

@@ -39,6 +39,7 @@ def _extra(grant: Grant) -> dict[str, Any]:
         "resources": [resource_to_json(resource) for resource in grant.resources],
         "ceiling": grant.ceiling.value if grant.ceiling else "",
         "longest_at": grant.longest_at,
+        "key": grant.key,
     }
 
 
@@ -69,6 +70,7 @@ def grant_from_json(body: Mapping[str, Any]) -> Grant:
         resources=tuple(resource_from_json(resource) for resource in get("resources", ())),
         ceiling=Confidentiality(body["ceiling"]) if get("ceiling") else None,
         longest_at=int(get("longest_at", 0)),
+        key=str(get("key", "")),
     )
 
 

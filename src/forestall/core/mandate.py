@@ -66,6 +66,7 @@ def from_mandate(mandate: Mandate, task: str, subject: Subject, at: int, wish: W
         tenant=subject.tenant,
         trust_domain=subject.trust_domain,
         instance=subject.instance,
+        key=subject.key,
         user=wish.user,
         request=wish.request,
         parameters=wish.parameters,

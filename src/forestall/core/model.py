@@ -32,7 +32,19 @@ class Assurance(StrEnum):
     """How the subject was verified."""
 
     LOCAL = "local"  # peer credentials of a local socket: the same machine and uid, nothing more
+    ATTESTED = "attested"  # as the kernel shows it, of another uid than the decision point's, which it cannot reach
     EMBEDDED = "embedded"  # the program that holds the guard vouches for itself
+    SVID = "svid"  # a SPIFFE identity document, X.509 or JWT
+    OIDC = "oidc"  # a workload token of an issuer that `identity.toml` names
+    KEY = "key"  # a registered client signed with its own key (RFC 7523)
+
+
+class Risk(StrEnum):
+    """How far an agent, a user or a task is to be trusted just now (CAEP risk-level-change)."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,8 @@ class Subject:
     """
     tenant: str = ""
     trust_domain: str = ""
+    key: str = ""
+    """What it proved to have, as in `Grant.key`; empty where nothing was asked for."""
 
     @property
     def actor(self) -> Actor:
@@ -199,6 +213,10 @@ class Grant:
     ceiling: Confidentiality | None = None
     longest_at: int = 0
     """No extension goes beyond this; 0: it is never extended."""
+    key: str = ""
+    """What its holder proves to have: `jkt:` and a JWK thumbprint (RFC 9449, 6.1), or `x5t#S256:` and that of a
+    certificate (RFC 8705, 3.1). Empty: it is used on the connection that it was opened on alone.
+    """
 
     @property
     def tree(self) -> str:

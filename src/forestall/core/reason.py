@@ -35,6 +35,9 @@ class Reason(StrEnum):
     NO_GRANT = "no_grant"
     NOT_HOLDER = "not_holder"
     TASK_ENDED = "task_ended"
+    REVOKED = "revoked"
+    SUSPENDED = "suspended"
+    UNCLEAR_INTENT = "unclear_intent"
     OUT_OF_SCOPE = "out_of_scope"
     BUDGET = "budget"
     DEPTH = "depth"
@@ -48,6 +51,7 @@ class Reason(StrEnum):
     NO_POLICY = "no_policy"
     POLICY_ERROR = "policy_error"
     MISSING_CONTEXT = "missing_context"
+    UPSTREAM = "upstream"
     NEEDS_APPROVAL = "needs_approval"
     NOT_APPROVED = "not_approved"
     APPROVAL_EXPIRED = "approval_expired"
@@ -82,6 +86,11 @@ ADVICE: dict[Reason, Advice] = {
     Reason.NO_GRANT: Advice(Retry.FINAL, "No open task covers this call."),
     Reason.NOT_HOLDER: Advice(Retry.FINAL, "This task belongs to another caller."),
     Reason.TASK_ENDED: Advice(Retry.FINAL, "The task has ended. Open a new one."),
+    Reason.REVOKED: Advice(Retry.FINAL, "This task was ended by an operator. Do not go on with it."),
+    Reason.SUSPENDED: Advice(
+        Retry.RETRYABLE, "This task is suspended. An operator can resume it; do not retry in a loop."
+    ),
+    Reason.UNCLEAR_INTENT: Advice(Retry.FINAL, "The task does not say clearly enough what it is for."),
     Reason.OUT_OF_SCOPE: Advice(Retry.FINAL, "The task does not cover this tool or effect."),
     Reason.BUDGET: Advice(Retry.FINAL, "The task has used up its budget for this kind of effect."),
     Reason.DEPTH: Advice(Retry.FINAL, "The chain of agents is too deep."),
@@ -97,6 +106,7 @@ ADVICE: dict[Reason, Advice] = {
     Reason.NO_POLICY: Advice(Retry.FINAL, "Nothing permits this call. Repeating it will not help."),
     Reason.POLICY_ERROR: Advice(Retry.FINAL, "The policy could not be evaluated; an operator has to mend it."),
     Reason.MISSING_CONTEXT: Advice(Retry.RETRYABLE, "A fact that the decision needs is missing."),
+    Reason.UPSTREAM: Advice(Retry.RETRYABLE, "The task above waits for a decision that this call depends on."),
     Reason.NEEDS_APPROVAL: Advice(Retry.NEEDS_APPROVAL, "A person has to approve exactly this call first."),
     Reason.NOT_APPROVED: Advice(Retry.FINAL, "A person declined this call."),
     Reason.APPROVAL_EXPIRED: Advice(Retry.NEEDS_APPROVAL, "The approval ran out; a person has to approve again."),
