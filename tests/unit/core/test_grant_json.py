@@ -15,7 +15,7 @@ from forestall.core.label import Confidentiality
 from forestall.core.model import Assurance, Grant, Quantity, Resource, Subject
 from forestall.testing.world import AGENT, GRANT, NOW
 
-HOLDER = Subject("spiffe://e/a", Assurance.LOCAL, "a", instance="i-1", tenant="t", trust_domain="e")
+HOLDER = Subject("spiffe://e/a", Assurance.LOCAL, "a", instance="i-1", tenant="t", trust_domain="e", key="jkt:k")
 FULL = Grant(
     task="t2",
     holder=HOLDER.id,
@@ -40,6 +40,7 @@ FULL = Grant(
     resources=(Resource("a/*", "x", ("p", "")),),
     ceiling=Confidentiality.INTERNAL,
     longest_at=NOW + 1,
+    key="jkt:k",
 )
 
 
