@@ -25,6 +25,8 @@ from forestall.proof.possession import TYPE as PROOF_TYPE
 from forestall.proof.possession import verify_proof
 from forestall.proof.set import CAEP, verify_event
 from forestall.proof.set import TYPE as EVENT_TYPE
+from forestall.proof.ticket import TYPE as TICKET_TYPE
+from forestall.proof.ticket import verify_ticket
 from forestall.proof.token import TYPE as GRANT_TYPE
 from forestall.proof.token import verify_grant
 from forestall.proof.user import UserIssuer, verify_user
@@ -51,24 +53,53 @@ values = st.recursive(
 COMMON: dict[str, Any] = {"iss": ISSUER, "sub": "a", "aud": AUDIENCE, "iat": SECONDS, "exp": SECONDS + 60, "jti": "j"}
 DETAIL = {
     "type": "urn:forestall:authorization:task",
+    "mandate": "m",
+    "purpose": "p",
     "tools": ["a/b"],
     "effects": ["read"],
-    "resources": {"order": ["1"]},
-    "budget": {"read": 1},
+    "resources": [{"tool": "a/*", "argument": "order", "value": ["1", ""]}],
+    "budget": {"read": 1, "rows": 5},
+    "per_call": {"rows": 2},
     "confidentiality": "public",
+    "parameters": {"order": "1"},
+    "request": "sha256:0",
+    "longest_at": 1,
 }
 GRANT: dict[str, Any] = {
     **COMMON,
-    "client_id": "a",
+    "client_id": "b",
     "txn": "t",
-    "act": {"iss": "i", "sub": "b", "sub_profile": "ai_agent", "act": {"iss": "i", "sub": "a"}},
+    "task": "u",
+    "parent": "t",
+    "act": {"iss": "example.org", "sub": "b", "act": {"iss": "example.org", "sub": "a"}},
     "authorization_details": [DETAIL],
     "cnf": {"jkt": OURS.public.thumbprint},
     "epoch": 0,
+    "assurance": "svid",
+    "instance": "i",
     "del_depth": 1,
     "del_max_depth": 2,
     "tenant": "t",
     "trust_domain": "example.org",
+}
+TICKET: dict[str, Any] = {
+    "iss": ISSUER,
+    "aud": ISSUER,
+    "iat": SECONDS,
+    "exp": SECONDS + 60,
+    "jti": "j",
+    "txn": "t",
+    "task": "t",
+    "sub": "b",
+    "by": {
+        "id": "a",
+        "assurance": "svid",
+        "tenant": "t",
+        "trust_domain": "example.org",
+        "key": "jkt:k",
+        "instance": "i",
+    },
+    "authorization_details": [{"type": "urn:forestall:authorization:delegation", "to": "b", "tools": ["a/b"]}],
 }
 EVENT: dict[str, Any] = {
     "iss": ISSUER,
@@ -128,9 +159,7 @@ def grant(token: str | bytes) -> object:
         KEYS,
         issuer=ISSUER,
         audience=AUDIENCE,
-        tenant="t",
-        trust_domain="example.org",
-        least_epoch=0,
+        tenants={"example.org": "t"},
         now=NOW,
         skew_ms=0,
         max_life_ms=60_000,
@@ -149,6 +178,11 @@ def proof(token: str | bytes) -> object:
 
 READERS: dict[str, tuple[Reader, dict[str, Any], dict[str, Any]]] = {
     "grant": (grant, GRANT, {"typ": GRANT_TYPE}),
+    "ticket": (
+        lambda token: verify_ticket(token, KEYS, issuer=ISSUER, receiver="b", now=NOW),
+        TICKET,
+        {"typ": TICKET_TYPE},
+    ),
     "event": (event, EVENT, {"typ": EVENT_TYPE}),
     "proof": (proof, PROOF, {"typ": PROOF_TYPE, "kid": None, "jwk": OURS.public.bare()}),
     "listed": (lambda token: verify_workload(token, KEYS, WORKLOADS, now=NOW), COMMON, {"typ": "JWT"}),

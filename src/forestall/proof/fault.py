@@ -47,6 +47,8 @@ class Fault(StrEnum):
     UNKNOWN_EVENT = "unknown_event"
     REPLAYED = "replayed"
     REVOKED = "revoked"
+    ENDED = "ended"  # the task that a grant token is of is not open any more
+    UNLIKE_RECORD = "unlike_record"  # a grant token says something else than the log
 
 
 class InvalidProof(ForestallError):

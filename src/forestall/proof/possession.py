@@ -34,6 +34,9 @@ MAX_PROOF = 4096
 MAX_JTI, MAX_NONCE = 256, 512
 """Characters."""
 
+SOCKET_METHOD, SOCKET_URL = "CONNECT", "forestall:socket"
+"""What a proof names that is made for a connection to the decision point's socket, with that connection's nonce."""
+
 WINDOW_MS = 60_000
 """How old a proof may be: it is made for one request, and each is remembered for as long."""
 
@@ -47,6 +50,8 @@ class Proof:
     key: PublicKey
     once: Once
     issued_at: int
+    nonce: str | None = None
+    """The one that it was made with; looked at only where nonces were demanded."""
 
     @property
     def thumbprint(self) -> str:
@@ -107,7 +112,7 @@ def verify_proof(
     claims = opened.verify(key).claims()
     if text(claims, "htm", longest=32) != method:
         raise InvalidProof(Fault.OTHER_METHOD)
-    if normalise(text(claims, "htu", longest=MAX_URL)) != normalise(url):
+    if not _same_url(text(claims, "htu", longest=MAX_URL), url):
         raise InvalidProof(Fault.OTHER_URL)
     times = check_times(claims, now=now, skew_ms=skew_ms, required=frozenset({"iat"}), max_age_ms=window_ms)
     assert times.issued_at is not None
@@ -115,14 +120,16 @@ def verify_proof(
     _check_nonce(claims, nonces)
     jti = text(claims, "jti", longest=MAX_JTI)
     until = times.issued_at + window_ms + skew_ms + 1
-    return Proof(key, once("dpop", key.thumbprint, jti, until=until), times.issued_at)
+    nonce = optional_text(claims, "nonce", longest=MAX_NONCE)
+    return Proof(key, once("dpop", key.thumbprint, jti, until=until), times.issued_at, nonce)
 
 
 def make_proof(
     key: SigningKey, *, method: str, url: str, now: int, jti: str, access_token: str | None, nonce: str | None
 ) -> str:
     """A proof of ours for one request. `jti` is 16 random bytes or more, in text."""
-    claims: dict[str, Any] = {"jti": jti, "htm": method, "htu": normalise(url), "iat": now // 1000}
+    htu = url if url == SOCKET_URL else normalise(url)
+    claims: dict[str, Any] = {"jti": jti, "htm": method, "htu": htu, "iat": now // 1000}
     if access_token is not None:
         claims["ath"] = digest(_bytes(access_token))
     if nonce is not None:
@@ -173,6 +180,10 @@ def require_holder(binding: Binding, *, proof: Proof | None, certificate: bytes 
     if not hmac.compare_digest(bound, shown):
         raise InvalidProof(Fault.OTHER_KEY)
     return binding
+
+
+def _same_url(named: str, url: str) -> bool:
+    return named == url if url == SOCKET_URL else normalise(named) == normalise(url)
 
 
 def _check_token(claims: Mapping[str, Any], access_token: str | None) -> None:

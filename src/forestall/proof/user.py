@@ -53,6 +53,11 @@ class UserIssuer:
             raise ValueError(f"a skew has 0 to {MAX_SKEW_MS} ms")
 
 
+def user_id(issuer: str, subject: str) -> str:
+    """Who a user is, in one text, as `Grant.user` and orders have it. An issuer has no `#`."""
+    return f"{issuer}#{subject}"
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """Someone who signed in. The pair of issuer and subject is who it is; an address is not."""

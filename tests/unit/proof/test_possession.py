@@ -16,6 +16,8 @@ from forestall.proof.possession import (
     MAX_PROOF,
     PROOF_ALGORITHMS,
     SKEW_MS,
+    SOCKET_METHOD,
+    SOCKET_URL,
     WINDOW_MS,
     Binding,
     Proof,
@@ -277,3 +279,17 @@ def test_an_rsa_key_that_is_too_short_is_no_key() -> None:
     short = {"kty": "RSA", "n": encode(rsa_key(1024).public_key().public_numbers().n.to_bytes(128, "big")), "e": "AQAB"}
     with refused(Fault.ALGORITHM):
         check(token(CLAIMS, key(Algorithm.RS256), typ="dpop+jwt", kid=None, jwk=short))
+
+
+def test_a_proof_for_the_socket_is_for_nothing_else() -> None:
+    def made(method: str, url: str) -> str:
+        return make_proof(key(), method=method, url=url, now=NOW, jti="j", access_token="t", nonce="n")
+
+    def read(text: str, method: str, url: str) -> Proof:
+        return verify_proof(text, method=method, url=url, now=NOW, access_token="t", nonces=frozenset({"n"}))
+
+    assert read(made(SOCKET_METHOD, SOCKET_URL), SOCKET_METHOD, SOCKET_URL).nonce == "n"
+    with refused(Fault.OTHER_URL):
+        read(made(SOCKET_METHOD, "https://forestall.example/"), SOCKET_METHOD, SOCKET_URL)
+    with refused(Fault.MALFORMED):
+        read(made(SOCKET_METHOD, SOCKET_URL), SOCKET_METHOD, "https://forestall.example/")

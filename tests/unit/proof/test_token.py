@@ -1,4 +1,6 @@
-"""A grant token says all that a grant is, and nothing else; whatever is missing, added or another's is refused."""
+"""A grant token says all that a grant is, and nothing else; whatever is missing, added or another's is refused, and
+what is not as it was recorded counts for nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,63 +14,71 @@ from hypothesis import strategies as st
 from forestall.core.effects import Effect
 from forestall.core.grant import MAX_DEPTH
 from forestall.core.label import Confidentiality
-from forestall.proof.actor import Actor, ActorChain
+from forestall.core.model import Assurance, Grant, Quantity, Resource
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.fault import Fault, InvalidProof
 from forestall.proof.jws import verify
-from forestall.proof.possession import Binding
 from forestall.proof.token import (
     CLAIMS,
     DETAIL_TYPE,
     GRANT_ALGORITHMS,
     MAX_ENTRIES,
+    OPTIONAL_CLAIMS,
     TYPE,
     GrantToken,
-    Scope,
+    details_of,
     read_details,
+    require_recorded,
     sign_grant,
+    to_the_second,
     verify_grant,
 )
 from tests.tokens import NOW, key, keys, refused, token, without
 
 OURS = key()
 ISSUER = "https://forestall.example"
-CHAIN = ActorChain.start(Actor(ISSUER, "spiffe://example.org/root", "ai_agent"))
-SCOPE = Scope(
+AGENT = "spiffe://example.org/agent"
+ROOT = Grant(
+    task="task-1",
+    holder=AGENT,
+    purpose="Refund one order.",
+    mandate="refund",
     tools=("shop/orders.*",),
     effects=frozenset({Effect.READ, Effect.EXTERNAL}),
-    resources={"order": ("4711",)},
-    budget={"read": 20, "rows": 500},
-    confidentiality=Confidentiality.INTERNAL,
-)
-GRANT = GrantToken(
-    issuer=ISSUER,
-    subject="alice",
-    audience="https://forestall.example/",
-    client="spiffe://example.org/root",
-    issued_at=NOW,
     expires_at=NOW + 600_000,
-    id="jti-1",
-    task="task-1",
-    chain=CHAIN,
-    scope=SCOPE,
-    binding=Binding(key=key(Algorithm.ES256).public.thumbprint),
-    epoch=7,
-    depth=0,
+    budget={Effect.READ: 20, Quantity.ROWS: 500},
     max_depth=2,
+    per_call={Quantity.ROWS: 50},
     tenant="acme",
     trust_domain="example.org",
+    instance=AGENT,
+    user="https://idp.example#alice",
+    request="sha256:00",
+    parameters={"order": "4711"},
+    resources=(Resource("shop/*", "order", ("4711",)), Resource("shop/read", "path", ("orders/", "", ".txt"))),
+    ceiling=Confidentiality.INTERNAL,
+    longest_at=NOW + 3_600_000,
+    key=f"jkt:{key(Algorithm.ES256).public.thumbprint}",
 )
-DETAIL = SCOPE.to_json()
+BELOW = replace(
+    ROOT,
+    task="task-2",
+    holder="spiffe://example.org/other",
+    depth=1,
+    parent="task-1",
+    root="task-1",
+    actors=(("example.org", "spiffe://example.org/other"), ("example.org", AGENT)),
+    key=f"x5t#S256:{key(Algorithm.ES256).public.thumbprint}",
+)
+GRANT = GrantToken(ISSUER, ISSUER, NOW, "jti-1", 7, Assurance.SVID, ROOT)
+DETAIL = details_of(ROOT)
 
 
 def check(text: str, **options: Any) -> GrantToken:
     given: dict[str, Any] = {
         "issuer": ISSUER,
-        "audience": GRANT.audience,
-        "tenant": "acme",
-        "trust_domain": "example.org",
-        "least_epoch": 7,
+        "audience": ISSUER,
+        "tenants": {"example.org": "acme"},
         "now": NOW,
         "skew_ms": 0,
         "max_life_ms": 3_600_000,
@@ -86,48 +96,72 @@ def changed(**members: Any) -> str:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
-lists = st.lists(texts, min_size=1, max_size=3, unique=True).map(tuple)
-scopes = st.builds(
-    Scope,
-    tools=lists,
-    effects=st.frozensets(st.sampled_from(Effect), min_size=1),
-    resources=st.dictionaries(texts, lists, max_size=2),
-    budget=st.dictionaries(texts, st.integers(0, 2**53 - 1), max_size=2),
-    confidentiality=st.none() | st.sampled_from(Confidentiality),
-)
-grants = st.builds(
-    lambda grant, scope, texts, epoch, hops: replace(
-        grant,
-        scope=scope,
-        subject=texts[0],
-        client=texts[1],
-        id=texts[2],
-        task=texts[3],
-        epoch=epoch,
-        depth=hops,
+lists = st.lists(texts, min_size=1, max_size=3).map(tuple)
+amounts = st.integers(0, 2**53 - 1)
+
+
+@st.composite
+def grants(draw: st.DrawFn) -> Grant:
+    depth = draw(st.integers(0, MAX_DEPTH))
+    names = draw(st.lists(texts, min_size=depth + 4, max_size=depth + 4, unique=True))
+    actors = tuple(("example.org", name) for name in names[3:])
+    return replace(
+        ROOT,
+        task=names[0],
+        parent=names[1] if depth else "",
+        root=names[2] if depth else "",
+        holder=actors[0][1],
+        actors=actors if depth else (),
+        depth=depth,
         max_depth=MAX_DEPTH,
-        chain=ActorChain(tuple(Actor("i", str(number)) for number in range(hops + 1))),
-    ),
-    st.just(GRANT),
-    scopes,
-    st.tuples(texts, texts, texts, texts),
-    st.integers(7, 2**53 - 1),
-    st.integers(0, MAX_DEPTH),
-)
+        purpose=draw(texts),
+        mandate=draw(texts),
+        tools=draw(lists),
+        effects=draw(st.frozensets(st.sampled_from(Effect), min_size=1)),
+        budget=draw(st.dictionaries(st.sampled_from(Effect) | st.sampled_from(Quantity), amounts, max_size=3)),
+        per_call=draw(st.dictionaries(st.sampled_from(Quantity), amounts, max_size=3)),
+        instance=draw(st.just("") | texts),
+        user=draw(st.just("") | texts.map("https://idp.example#".__add__)),
+        request=draw(st.just("") | texts),
+        parameters=draw(st.dictionaries(texts, texts, max_size=2)),
+        resources=tuple(
+            Resource(tool, argument, value)
+            for tool, argument, value in draw(
+                st.lists(st.tuples(texts, texts, st.lists(st.just("") | texts, min_size=1, max_size=3).map(tuple)))
+            )[:3]
+        ),
+        ceiling=draw(st.none() | st.sampled_from(Confidentiality)),
+        longest_at=draw(amounts),
+        expires_at=NOW + draw(st.integers(1000, 3_600_000)),
+    )
 
 
-@given(grants, st.sampled_from(sorted(GRANT_ALGORITHMS)))
-def test_a_grant_is_read_back_as_it_was_signed(grant: GrantToken, algorithm: Algorithm) -> None:
-    assert check(sign_grant(grant, key(algorithm)), keyring=keys(key(algorithm))) == grant
+@given(grants(), st.sampled_from(sorted(GRANT_ALGORITHMS)), st.sampled_from(Assurance), amounts)
+def test_a_grant_is_read_back_as_it_was_signed_and_found_in_the_record(
+    grant: Grant, algorithm: Algorithm, assurance: Assurance, epoch: int
+) -> None:
+    said = replace(GRANT, grant=grant, assurance=assurance, epoch=epoch)
+    found = check(sign_grant(said, key(algorithm)), keyring=keys(key(algorithm)))
+    assert found == replace(said, grant=to_the_second(grant))
+    assert require_recorded(found, grant) is grant
 
 
 def test_a_grant_has_all_of_its_claims_and_a_type_of_its_own() -> None:
-    assert set(claims()) == CLAIMS
+    assert set(claims()) == CLAIMS | {"instance"}
+    assert set(claims(replace(GRANT, grant=BELOW))) == CLAIMS | OPTIONAL_CLAIMS
     assert claims()["authorization_details"][0]["type"] == DETAIL_TYPE
-    assert claims()["cnf"] == {"jkt": GRANT.binding.key}
+    assert claims()["cnf"] == {"jkt": key(Algorithm.ES256).public.thumbprint}
+    assert claims()["sub"] == ROOT.user
     for kind in ("JWT", "at+jwt", None):
         with refused(Fault.WRONG_TYPE):
             check(token(claims(), OURS, typ=kind))
+
+
+def test_a_task_below_another_names_the_tree_and_who_acts_for_whom() -> None:
+    said = claims(replace(GRANT, grant=BELOW))
+    assert (said["txn"], said["task"], said["parent"], said["del_depth"]) == ("task-1", "task-2", "task-1", 1)
+    assert said["act"] == {"iss": "example.org", "sub": BELOW.holder, "act": {"iss": "example.org", "sub": AGENT}}
+    assert said["cnf"] == {"x5t#S256": key(Algorithm.ES256).public.thumbprint}
 
 
 @pytest.mark.parametrize("name", sorted(CLAIMS - {"cnf"}))
@@ -148,6 +182,9 @@ def test_a_grant_that_is_bound_to_nothing_is_refused(cnf: Any) -> None:
         check(token(without(claims(), "cnf"), OURS, typ=TYPE))
     with refused(Fault.NOT_BOUND):
         check(changed(cnf=cnf))
+    for bare in ("", "jkt", "kid:k"):
+        with refused(Fault.NOT_BOUND):
+            sign_grant(replace(GRANT, grant=replace(ROOT, key=bare)), OURS)
 
 
 @pytest.mark.parametrize(
@@ -155,25 +192,31 @@ def test_a_grant_that_is_bound_to_nothing_is_refused(cnf: Any) -> None:
     [
         ({"iss": "https://other.example"}, Fault.WRONG_ISSUER),
         ({"aud": "https://other.example"}, Fault.WRONG_AUDIENCE),
-        ({"aud": [GRANT.audience, "https://other.example"]}, Fault.WRONG_AUDIENCE),
-        ({"aud": [GRANT.audience]}, Fault.MALFORMED),
+        ({"aud": [ISSUER, "https://other.example"]}, Fault.WRONG_AUDIENCE),
+        ({"aud": [ISSUER]}, Fault.MALFORMED),
         ({"trust_domain": "other.example"}, Fault.WRONG_TRUST_DOMAIN),
         ({"tenant": "other"}, Fault.WRONG_TENANT),
-        ({"epoch": 6}, Fault.REVOKED),
         ({"epoch": -1}, Fault.MALFORMED),
         ({"epoch": 7.5}, Fault.MALFORMED),
         ({"epoch": "7"}, Fault.MALFORMED),
         ({"epoch": True}, Fault.MALFORMED),
+        ({"assurance": "sworn"}, Fault.MALFORMED),
         ({"del_depth": 3}, Fault.TOO_DEEP),
         ({"del_depth": 1}, Fault.MALFORMED),
         ({"del_max_depth": MAX_DEPTH + 1}, Fault.MALFORMED),
         ({"del_max_depth": None}, Fault.MALFORMED),
         ({"act": {}}, Fault.MALFORMED),
+        ({"act": {"iss": "example.org", "sub": "another"}}, Fault.MALFORMED),
+        ({"act": {"iss": "other.example", "sub": AGENT}}, Fault.MALFORMED),
+        ({"act": {"iss": "example.org", "sub": AGENT, "act": {"iss": "a", "sub": "1"}}}, Fault.MALFORMED),
         ({"act": {"iss": "a", "sub": "1", "act": {"iss": "a", "sub": "1"}}}, Fault.CYCLE),
+        ({"parent": "task-0"}, Fault.MALFORMED),
+        ({"txn": "task-0"}, Fault.MALFORMED),
         ({"sub": ""}, Fault.MALFORMED),
         ({"client_id": None}, Fault.MALFORMED),
         ({"jti": 7}, Fault.MALFORMED),
         ({"txn": "t" * 257}, Fault.MALFORMED),
+        ({"task": "t" * 257}, Fault.MALFORMED),
         ({"iat": NOW // 1000 + 1}, Fault.CLOCK),
         ({"exp": NOW // 1000}, Fault.EXPIRED),
         ({"exp": NOW // 1000 + 3601}, Fault.TOO_LONG),
@@ -182,6 +225,9 @@ def test_a_grant_that_is_bound_to_nothing_is_refused(cnf: Any) -> None:
 def test_a_grant_that_is_wrong_in_one_way_has_that_fault(members: dict[str, Any], fault: Fault) -> None:
     with refused(fault):
         check(changed(**members))
+
+
+RESOURCE = {"tool": "a", "argument": "b", "value": ["c"]}
 
 
 @pytest.mark.parametrize(
@@ -195,31 +241,43 @@ def test_a_grant_that_is_wrong_in_one_way_has_that_fault(members: dict[str, Any]
         DETAIL,
         [{**DETAIL, "type": "attenuating_agent_token"}],
         [{**DETAIL, "type": DETAIL_TYPE.upper()}],
-        [without(DETAIL, "type")],
-        [without(DETAIL, "tools")],
-        [without(DETAIL, "effects")],
+        *([without(DETAIL, name)] for name in ("type", "mandate", "purpose", "tools", "effects")),
         [{**DETAIL, "actions": ["read"]}],
         [{**DETAIL, "Tools": ["*"]}],
         [{**DETAIL, "tools": []}],
         [{**DETAIL, "tools": "*"}],
         [{**DETAIL, "tools": [""]}],
-        [{**DETAIL, "tools": ["a", "a"]}],
         [{**DETAIL, "tools": ["a", 7]}],
         [{**DETAIL, "tools": [["a"]]}],
-        [{**DETAIL, "tools": ["a" * 1025]}],
+        [{**DETAIL, "tools": ["a" * 2049]}],
         [{**DETAIL, "tools": [str(number) for number in range(MAX_ENTRIES + 1)]}],
         [{**DETAIL, "effects": []}],
         [{**DETAIL, "effects": ["anything"]}],
+        [{**DETAIL, "purpose": ""}],
+        [{**DETAIL, "mandate": None}],
         [{**DETAIL, "resources": {}}],
-        [{**DETAIL, "resources": None}],
-        [{**DETAIL, "resources": {"order": []}}],
-        [{**DETAIL, "resources": {"": ["1"]}}],
-        [{**DETAIL, "resources": {"order": "4711"}}],
+        [{**DETAIL, "resources": []}],
+        [{**DETAIL, "resources": ["x"]}],
+        *([{**DETAIL, "resources": [without(RESOURCE, name)]}] for name in RESOURCE),
+        [{**DETAIL, "resources": [{**RESOURCE, "more": "x"}]}],
+        [{**DETAIL, "resources": [{**RESOURCE, "tool": ""}]}],
+        [{**DETAIL, "resources": [{**RESOURCE, "argument": 7}]}],
+        [{**DETAIL, "resources": [{**RESOURCE, "value": []}]}],
+        [{**DETAIL, "resources": [{**RESOURCE, "value": "c"}]}],
+        [{**DETAIL, "resources": [{**RESOURCE, "value": [None]}]}],
         [{**DETAIL, "budget": {}}],
         [{**DETAIL, "budget": {"read": -1}}],
         [{**DETAIL, "budget": {"read": 1.5}}],
         [{**DETAIL, "budget": {"read": True}}],
         [{**DETAIL, "budget": {"read": None}}],
+        [{**DETAIL, "budget": {"anything": 1}}],
+        [{**DETAIL, "per_call": {"read": 1}}],
+        [{**DETAIL, "per_call": []}],
+        [{**DETAIL, "parameters": {"order": 7}}],
+        [{**DETAIL, "parameters": {"order": ""}}],
+        [{**DETAIL, "request": ""}],
+        [{**DETAIL, "longest_at": 0}],
+        [{**DETAIL, "longest_at": "soon"}],
         [{**DETAIL, "confidentiality": None}],
         [{**DETAIL, "confidentiality": "top"}],
     ],
@@ -232,16 +290,15 @@ def test_a_scope_that_is_not_understood_is_refused(details: Any) -> None:
 
 
 def test_a_scope_with_nothing_but_what_it_needs_is_understood() -> None:
-    bare = Scope(tools=("a/b",), effects=frozenset({Effect.READ}))
-    assert bare.to_json() == {"type": DETAIL_TYPE, "tools": ["a/b"], "effects": ["read"]}
-    assert read_details([bare.to_json()]) == bare
-
-
-def test_a_scope_cannot_be_changed_after_it_was_read() -> None:
-    found = check(sign_grant(GRANT, OURS))
-    for mapping in (found.scope.resources, found.scope.budget):
-        with pytest.raises(TypeError):
-            mapping["more"] = ("x",)  # type: ignore[index]
+    bare = Grant("", "", "p", "m", ("a/b",), frozenset({Effect.READ}), 0)
+    assert details_of(bare) == {
+        "type": DETAIL_TYPE,
+        "mandate": "m",
+        "purpose": "p",
+        "tools": ["a/b"],
+        "effects": ["read"],
+    }
+    assert read_details([details_of(bare)]) == bare
 
 
 @pytest.mark.parametrize(
@@ -250,20 +307,74 @@ def test_a_scope_cannot_be_changed_after_it_was_read() -> None:
         ({"depth": 3}, Fault.TOO_DEEP),
         ({"depth": 1}, Fault.MALFORMED),
         ({"tenant": ""}, Fault.MALFORMED),
+        ({"trust_domain": ""}, Fault.MALFORMED),
         ({"expires_at": NOW}, Fault.MALFORMED),
-        ({"scope": replace(SCOPE, tools=())}, Fault.SCOPE),
-        ({"scope": replace(SCOPE, effects=frozenset())}, Fault.SCOPE),
-        ({"epoch": -1}, Fault.MALFORMED),
+        ({"expires_at": NOW + 999}, Fault.MALFORMED),
+        ({"tools": ()}, Fault.SCOPE),
+        ({"effects": frozenset()}, Fault.SCOPE),
+        ({"user": AGENT}, Fault.MALFORMED),
+        ({"actors": (("example.org", AGENT),)}, Fault.MALFORMED),
+        ({"tools": tuple("x" * 1024 for _ in range(16))}, Fault.TOO_LARGE),
     ],
 )
 def test_what_would_be_refused_is_not_signed(members: dict[str, Any], fault: Fault) -> None:
     with refused(fault):
-        sign_grant(replace(GRANT, **members), OURS)
+        sign_grant(replace(GRANT, grant=replace(ROOT, **members)), OURS)
+    with refused(Fault.MALFORMED):
+        sign_grant(replace(GRANT, epoch=-1), OURS)
+
+
+@pytest.mark.parametrize("below", [False, True])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"task": "task-9"},
+        {"holder": "spiffe://example.org/third"},
+        {"purpose": "Another."},
+        {"mandate": "other"},
+        {"tools": ("shop/*",)},
+        {"effects": frozenset(Effect)},
+        {"budget": {}},
+        {"per_call": {}},
+        {"max_depth": 3},
+        {"instance": "another"},
+        {"user": "https://idp.example#bob"},
+        {"request": ""},
+        {"parameters": {"order": "4712"}},
+        {"resources": ()},
+        {"ceiling": None},
+        {"longest_at": NOW + 3_600_001},
+        {"key": "jkt:another"},
+        {"tenant": "other"},
+        {"trust_domain": "other.example"},
+        {"expires_at": NOW + 599_000},
+    ],
+)
+def test_a_token_that_says_something_else_than_the_record_counts_for_nothing(
+    members: dict[str, Any], below: bool
+) -> None:
+    grant = BELOW if below else ROOT
+    found = check(sign_grant(replace(GRANT, grant=grant), OURS))
+    assert require_recorded(found, grant) is grant
+    with refused(Fault.UNLIKE_RECORD):
+        require_recorded(found, replace(grant, **members))
+
+
+def test_a_token_of_a_task_that_is_over_counts_for_nothing() -> None:
+    with refused(Fault.ENDED):
+        require_recorded(GRANT, None)
+
+
+def test_a_token_from_before_an_extension_still_counts_until_it_ends_itself() -> None:
+    later = replace(ROOT, expires_at=ROOT.expires_at + 60_000)
+    found = check(sign_grant(GRANT, OURS))
+    assert require_recorded(found, later) is later
+    with refused(Fault.EXPIRED):
+        check(sign_grant(GRANT, OURS), now=ROOT.expires_at)
 
 
 def test_a_time_is_of_whole_seconds_and_a_key_of_ours() -> None:
-    with pytest.raises(ValueError, match="whole seconds"):
-        sign_grant(replace(GRANT, expires_at=NOW + 1), OURS)
+    assert check(sign_grant(replace(GRANT, grant=replace(ROOT, expires_at=NOW + 1999)), OURS)).expires_at == NOW + 1000
     with pytest.raises(ValueError, match="whole seconds"):
         sign_grant(replace(GRANT, issued_at=NOW + 1), OURS)
     with pytest.raises(ValueError, match="EdDSA or ES256"):
