@@ -65,10 +65,41 @@ class Protect:
 
 
 @dataclass(frozen=True, slots=True)
+class Http:
+    """`[http]`: the listener for agents elsewhere (docs/http.md)."""
+
+    listen: str = ""
+    """Address and port, such as `127.0.0.1:8443`; port 0 is one that is free. Empty: nothing listens."""
+    issuer: str = ""
+    """What clients call it: the URL that its tokens name. Empty: that of its address, which is this machine's then."""
+    tls_certificate: str = ""
+    """PEM, the chain with its own first. Without it there is plain HTTP, at an address of this machine alone."""
+    tls_key: str = ""
+    """PEM, unencrypted, and not everybody's to read."""
+    client_ca: str = ""
+    """PEM of the authorities that client certificates may come from, besides those of SPIFFE trust bundles."""
+    max_connections: int = _limit(256, 1, 4096)
+    """Open connections; where there are more, those that wait for no answer make room."""
+    max_header_bytes: int = _limit(16_384, 1024, 65_536)
+    """Bytes of a request line and its headers. A chain of certificates or a grant in a header has about 4,000."""
+    max_body_bytes: int = _limit(65_536, 1024, 1_048_576)
+    """Bytes of a request's body. A delegation with two tokens has about 8,000."""
+    handshake_timeout_ms: int = _limit(5_000, 10, 60_000)
+    """Milliseconds that TLS has to begin, or to end."""
+    request_timeout_ms: int = _limit(10_000, 10, 60_000)
+    """Milliseconds in which a request has to be there, from its first byte to its last."""
+    answer_timeout_ms: int = _limit(10_000, 10, 60_000)
+    """Milliseconds that an answer may take to be found; then it is a 503."""
+    idle_timeout_s: int = _limit(60, 1, 3_600)
+    """Seconds that a connection is kept between two requests."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     serve: Serve = field(default_factory=Serve)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     protect: Protect = field(default_factory=Protect)
+    http: Http = field(default_factory=Http)
 
 
 def load(home: Home) -> Config:
@@ -80,6 +111,7 @@ def load(home: Home) -> Config:
         serve=source.section("serve", Serve),
         ledger=source.section("ledger", LedgerSettings),
         protect=source.section("protect", Protect),
+        http=source.section("http", Http),
     )
 
 

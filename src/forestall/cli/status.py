@@ -85,7 +85,9 @@ def _point(state: State) -> str:
     if state.point.problem:
         return f"running, but: {printable(state.point.problem)}"
     stale = state.policy is not None and state.policy.digest != state.point.policy_digest
-    return "running" + ("; its policy is NOT the one on disk" if stale else "")
+    url = state.point.status.get("http")
+    heard = f", and at {printable(str(url))}" if url else ""
+    return f"running{heard}" + ("; its policy is NOT the one on disk" if stale else "")
 
 
 def _policy(state: State) -> str:

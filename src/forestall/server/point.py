@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forestall import __version__
 from forestall.core.ask import CannotDo
@@ -21,6 +21,9 @@ from forestall.core.task import close_task
 from forestall.run import run_async
 from forestall.server.connection import Connection
 from forestall.wire import Parts, handlers
+
+if TYPE_CHECKING:
+    from forestall.server.http.listener import Listener
 
 KEEP_HOUSE_S = 1.0
 """Seconds between looks at what is unfinished, idle, or not yet in the index."""
@@ -51,6 +54,7 @@ class Point:
         self._reloading = asyncio.Lock()
         self._was_behind = False
         self._complained: dict[str, float] = {}
+        self._http: Listener | None = None
         self.undecided = 0
         """Calls that were asked for, on all connections, and are neither permitted nor refused yet."""
         self.this_turn = 0
@@ -63,15 +67,31 @@ class Point:
             loop = asyncio.get_running_loop()
             self._heed_signals(loop)  # first: whoever is answered may send one
             await self._tidy(self._unsettled(), close_open=True)
+            await self._listen()
             server = await loop.create_unix_server(lambda: Connection(self), sock=listener)
             keeping = asyncio.create_task(self._keep_house())
             await self._stopping.wait()
             server.close()
             keeping.cancel()
             await asyncio.wait([keeping])
-            await self._drain()
+            await asyncio.gather(self._drain(), self._stop_listening())
         finally:
+            listener.close()
+            await self._stop_listening()
             await asyncio.to_thread(self.parts.close)
+
+    async def _listen(self) -> None:
+        parts = self.parts
+        if not parts.config.http.listen:
+            return
+        from forestall.server.http.listener import listen
+        from forestall.server.routes import routes
+
+        self._http = await listen(parts.config.http, routes(parts), root=parts.home.root, complain=self._say_once)
+
+    async def _stop_listening(self) -> None:
+        if self._http is not None:
+            await self._http.close(GRACE_S)
 
     def _heed_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.set_exception_handler(_say_fault)
@@ -108,10 +128,13 @@ class Point:
 
     def complain(self, detail: str) -> None:
         """Tell the operator why calls are denied that policy might have permitted; nothing is said twice in a row."""
+        self._say_once(f"Calls are denied (unavailable): {detail.rstrip('.')}")
+
+    def _say_once(self, detail: str) -> None:
         now = time.monotonic()
         if self._complained.get(detail, -COMPLAIN_EVERY_S) + COMPLAIN_EVERY_S <= now:
             self._complained = {**dict(list(self._complained.items())[-MAX_COMPLAINTS:]), detail: now}
-            say(f"Calls are denied (unavailable): {detail.rstrip('.')}.")
+            say(f"{detail}.")
 
     # -- commands
 
@@ -145,6 +168,7 @@ class Point:
             "tools": len(rules.catalogue.all()),
             "mandates": sorted(rules.mandates),
             "notice": rules.notice or parts.state.fault,
+            "http": None if self._http is None else self._http.url,
             "connections": [_connection_status(one) for one in self._connections if one.grant is not None],
             "open_tasks": len(parts.state.open_tasks()),
             "unsettled": len(parts.state.unsettled()),
@@ -198,7 +222,7 @@ class Point:
         return orphans
 
     def _is_idle(self) -> bool:
-        if self._idle_exit_s is None or self._connections:
+        if self._idle_exit_s is None or self._connections or self._http is not None:
             return False
         return time.monotonic() - self._busy_until >= self._idle_exit_s
 
