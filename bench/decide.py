@@ -151,7 +151,8 @@ def in_process(parts: Parts, number: int, synced: Synced) -> dict[str, float]:
     table = {**handlers_blocking(parts, directory=work(parts.home)), Perform: perform}
     proof = Peer(os.getuid(), os.getpid(), SERVER)
     mandate = parts.rules.mandates["default"]
-    grant = run(open_task(mandate, secrets.token_hex(16), parts.identity.verify(proof), parts.now()), table)
+    subject, salt = parts.identity.verify(proof), secrets.token_bytes(16)
+    grant = run(open_task(mandate, secrets.token_hex(16), subject, parts.now(), salt=salt), table)
     pin = definition_digest(SERVER, definition(number))
     decided, syncs, whole = [], [], []
     for turn in range(ROUNDS):

@@ -87,6 +87,10 @@ class State(Protocol):
 
     def labels(self, task: str) -> Label: ...
 
+    def seen(self, instance: str) -> Label:
+        """What this workload instance has seen so far; clean where nobody tells instances apart."""
+        ...
+
     def reserve(self, grant: Grant, counted: Collection[Counted]) -> bool:
         """Atomically take what `core.budget.uses` says from the budgets of the task and of all above it, or nothing and
         False. Nothing is taken of a task that is over.

@@ -33,6 +33,8 @@ from forestall.core.ask import (
 from forestall.core.entry import Entry, Stream
 from forestall.core.errors import SetupError, cure
 from forestall.core.model import Facts, Mandate, Tool
+from forestall.core.own import SERVER
+from forestall.core.task import OPEN
 from forestall.home import VARIABLE, Home
 from forestall.policy import bundle
 from forestall.policy.cedar import CedarEngine
@@ -203,8 +205,20 @@ def _apply(parts: Parts, entry: Entry, position: Position) -> None:
 
 
 def gather(parts: Parts, ask: Gather, directory: str) -> Facts:
+    if ask.tool.server == SERVER:
+        return _about_a_task(parts, ask)
     labels = parts.state.labels(ask.action.task)
-    return parts.facts.gather(ask.tool, ask.action.arguments, labels, 0, directory)
+    depth = ask.grant.depth if ask.grant is not None else 0
+    return parts.facts.gather(ask.tool, ask.action.arguments, labels, depth, directory)
+
+
+def _about_a_task(parts: Parts, ask: Gather) -> Facts:
+    """What is asked of Forestall itself names no file. A task that is not open yet has seen what its holder has."""
+    opening, grant = ask.tool.id == OPEN.id, ask.grant
+    instance = grant.instance if grant is not None else ""
+    labels = parts.state.seen(instance) if opening else parts.state.labels(ask.action.task)
+    depth = grant.depth if grant is not None else 0
+    return Facts(labels, ask.tool.effects, ask.tool.confidence, reaches_own_files=False, depth=depth)
 
 
 def _files(home: Home, config: Config, uids: tuple[int, ...]) -> Files:

@@ -81,7 +81,7 @@ def main(root: str, step: str, when: str) -> None:
     disk = Disk(Path(root))
     handlers = disk.handlers()
     mandate = Mandate("default", GRANT.purpose, GRANT.tools, GRANT.effects, lifetime_ms=60_000)
-    run(open_task(mandate, GRANT.task, AGENT, NOW), handlers)
+    run(open_task(mandate, GRANT.task, AGENT, NOW, salt=b"s" * 16), handlers)
     run(govern(action()), dying(handlers, int(step), when))
     disk.close()
 

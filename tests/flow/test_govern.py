@@ -67,7 +67,7 @@ def asked(ruling: Ruling = PERMITTED) -> Playbook:
         >> TOOL
         << FindGrant(GRANT.task)
         >> GRANT
-        << Gather(ACTION, TOOL)
+        << Gather(ACTION, TOOL, GRANT)
         >> FACTS
         << Evaluate(Question(AGENT, GRANT, TOOL, ACTION.arguments, FACTS))
         >> ruling

@@ -193,7 +193,7 @@ class Trees(RuleBasedStateMachine):
     @rule(agent=st.sampled_from("ab"), lifetime=st.sampled_from([None, 2_000]), steps=STEPS)
     def open(self, agent: str, lifetime: int | None, steps: int) -> None:
         wish = Wish(lifetime_ms=lifetime)
-        self._begin(open_task(MANDATE, self._name(), AGENTS[agent], self.now, CLEAN, wish), steps)
+        self._begin(open_task(MANDATE, self._name(), AGENTS[agent], self.now, CLEAN, wish, salt=b"s" * 16), steps)
 
     @precondition(lambda self: self.state.open_tasks())
     @rule(

@@ -554,7 +554,7 @@ def test_what_cannot_be_stopped_is_not() -> None:
 def test_no_task_is_opened_for_who_waits_no_more(late: bool) -> None:
     world = World()
     mandate = Mandate("m", "a purpose", ("*",), frozenset({Effect.READ}), 60_000)
-    flow = open_task(mandate, "task", Subject("agent", Assurance.LOCAL), 0)
+    flow = open_task(mandate, "task", Subject("agent", Assurance.LOCAL), 0, salt=b"s" * 16)
     drive = Drive(flow, world.handlers(), time.monotonic() - 1 if late else None)
     if not late:
         drive.stop(KeyboardInterrupt())

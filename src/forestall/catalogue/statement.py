@@ -16,6 +16,7 @@ from forestall.core.effects import UNKNOWN, Confidence, Effect
 from forestall.core.errors import SetupError
 from forestall.core.label import WORST, Label
 from forestall.core.model import Tool
+from forestall.core.own import SERVER
 
 Definition = Mapping[str, Any]
 """A tool as its server describes it: the parsed JSON, every member kept."""
@@ -24,7 +25,7 @@ FACTS = ("effects", "arguments", "output", "record_of", "reversible")
 """What a statement gives an origin for. `arguments` stands for `control` and `content`, which split one set."""
 
 _SERVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_RESERVED = frozenset({"mcp", "forestall"})
+_RESERVED = frozenset({"mcp", SERVER})
 MAX_TOOL_NAME = 128
 """Characters; what the MCP specification recommends at most (2025-11-25, tools, tool names)."""
 

@@ -23,6 +23,7 @@ from forestall.policy import bundle
 from forestall.policy.cases import describe
 from forestall.policy.cedar import CedarEngine
 from forestall.policy.explain import Considered, Explanation, explain, question_of
+from forestall.policy.schema import OWN
 from forestall.port import Written
 from forestall.setup.token import printable
 
@@ -90,7 +91,7 @@ def examine(home: Home, name: str) -> Account:
     try:
         known = catalogue.load(home.catalogue)
         engine = CedarEngine.build(bundle.read(home.policy), list(known.all()))
-        tool = known.find(found.body["tool"])
+        tool = known.find(found.body["tool"]) or OWN.get(found.body["tool"])
         if tool is None:
             return Account(found, None, ("The tool is not in the catalogue, so no policy was asked.",))
         explanation = explain(engine, question_of(found.body, found.arguments, tool, found.task, found.paths))

@@ -59,6 +59,8 @@ class Gather:
 
     action: Action
     tool: Tool
+    grant: Grant | None
+    """The one that was found; of a task that is to be opened, the one that it would have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ The rules that this module keeps, each with a test in tests/unit/core/test_deleg
  1. A delegated task has no tool, effect, bound, level of data, time, depth or amount that the task above lacks.
  2. It is never handed to an agent that acts in the chain already, nor to another tenant or trust domain.
  3. A task that has ended hands nothing on, whoever asks; what is recorded below it afterwards is dead.
- 4. Policy decides each hop, with the labels of the task above; those labels are where the new task starts.
+ 4. Policy decides each hop, with the labels of the task above; those labels are where the new task starts. It may
+    grant less than is wanted, and never more.
  5. The grant exists once its entry is written, and the fan-out that it takes was reserved before.
 """
 
@@ -29,6 +30,7 @@ from forestall.core.model import (
     Ruling,
     Subject,
 )
+from forestall.core.narrow import narrow
 from forestall.core.reason import Objection, Reason
 from forestall.core.wanted import DELEGATE, Wanted, parse_wanted
 
@@ -61,7 +63,7 @@ def _delegate(action: Action, to: object, child: str, known: Known) -> Flow[Gran
     if against is not None:
         return Deny(action.id, against.reason, detail=against.detail)
     assert parent is not None
-    known.facts = facts = yield Gather(action, DELEGATE)
+    known.facts = facts = yield Gather(action, DELEGATE, parent)
     grant = attenuate(parent, wanted, task=child, holder=receiver, at=action.at)
     against = grant if isinstance(grant, Objection) else _knows_too_much(grant, facts)
     if against is not None:
@@ -71,6 +73,9 @@ def _delegate(action: Action, to: object, child: str, known: Known) -> Flow[Gran
     decision = conclude(ruling, action, DELEGATE, facts)
     if not isinstance(decision, Permit):
         return decision
+    grant = narrow(grant, ruling.narrowing, action.at)
+    if isinstance(grant, Objection):
+        return Deny(action.id, grant.reason, ruling.policies, ruling.policy_digest, grant.detail)
     yield from _reserve_and_record(parent, grant, receiver, facts, action.at, ruling)
     return grant
 

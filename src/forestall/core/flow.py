@@ -96,7 +96,7 @@ def decide(action: Action, known: Known) -> Flow[Permit | Deny | Hold]:
     if tool.id != action.tool or tool.pin != action.pin:
         return Deny(action.id, Reason.TOOL_CHANGED)
     known.grant = grant = yield FindGrant(action.task)
-    known.facts = facts = yield Gather(action, tool)
+    known.facts = facts = yield Gather(action, tool, grant)
     against = objection(grant, subject, tool, facts, action.at, action.arguments)
     if against is not None:
         return Deny(action.id, against)

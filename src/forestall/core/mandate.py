@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
 
+from forestall.core.attenuate import covered
+from forestall.core.effects import Effect
 from forestall.core.model import NOTHING, Grant, Mandate, Parameter, Resource, Subject
 from forestall.core.reason import Objection, Reason
 
@@ -27,6 +30,14 @@ _PATTERN = re.compile(rf"(?:{_ATOM}{_MANY}?)+")
 _OPEN = re.compile(rf"{_ATOM}(\*|\+|\?|\{{\d{{1,4}},\d{{0,4}}\}})|{_ATOM}{_MANY}?")
 
 
+class Origin(StrEnum):
+    """How a user's request reached us."""
+
+    NONE = "none"  # there is none
+    ASSERTED = "asserted"  # the workload says so; it vouches for nothing
+    USER = "user"  # over the user's own authenticated channel
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a task is opened with, besides its mandate. Who wishes has been verified, and so has the user."""
@@ -37,6 +48,13 @@ class Wish:
     """`sha256:` over what the user asked for."""
     lifetime_ms: int | None = None
     """None: as long as the mandate lets it. A shorter life can be extended up to that."""
+    origin: Origin = Origin.NONE
+    """How the request came here."""
+    purpose: str = ""
+    """In the words of who opens it. The mandate's own purpose counts, where it has one."""
+    tools: tuple[str, ...] | None = None
+    """None, here and below: as the mandate has it."""
+    effects: frozenset[Effect] | None = None
 
 
 NO_WISH = Wish()
@@ -52,13 +70,16 @@ def from_mandate(mandate: Mandate, task: str, subject: Subject, at: int, wish: W
     lifetime = mandate.lifetime_ms if wish.lifetime_ms is None else wish.lifetime_ms
     if not 0 < lifetime <= mandate.lifetime_ms:
         return Objection(Reason.BEYOND_MANDATE, f"a life of {lifetime} ms; `{mandate.name}` has {mandate.lifetime_ms}")
+    against = _unclear(mandate, wish)
+    if against is not None:
+        return against
     return Grant(
         task=task,
         holder=subject.id,
-        purpose=mandate.purpose,
+        purpose=mandate.purpose or wish.purpose,
         mandate=mandate.name,
-        tools=mandate.tools,
-        effects=mandate.effects,
+        tools=mandate.tools if wish.tools is None else wish.tools,
+        effects=mandate.effects if wish.effects is None else wish.effects,
         expires_at=at + lifetime,
         budget=mandate.budget,
         max_depth=mandate.depth,
@@ -120,6 +141,19 @@ def _objection(declared: Mapping[str, Parameter], values: Mapping[str, str]) -> 
             return Objection(Reason.INVALID_PARAMETERS, f"`{name}` does not look as the mandate says")
     if len(values) != len(declared):
         return Objection(Reason.INVALID_PARAMETERS, "a parameter that the mandate does not have")
+    return None
+
+
+def _unclear(mandate: Mandate, wish: Wish) -> Objection | None:
+    """What is missing, or is not explained by what the task is for. Each detail is fit for who asked."""
+    if not (mandate.purpose or wish.purpose).strip():
+        return Objection(Reason.UNCLEAR_INTENT, "`purpose` is missing.")
+    if wish.tools is not None and not (wish.tools and covered(wish.tools, mandate.tools)):
+        return Objection(Reason.UNCLEAR_INTENT, "`tools` asks for something that the mandate's purpose does not need.")
+    if wish.effects is not None and not (wish.effects and wish.effects <= mandate.effects):
+        return Objection(
+            Reason.UNCLEAR_INTENT, "`effects` asks for something that the mandate's purpose does not need."
+        )
     return None
 
 

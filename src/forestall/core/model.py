@@ -303,6 +303,16 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What policy leaves of the authority that a task would have. None: all of it."""
+
+    effects: frozenset[Effect] | None = None
+    lifetime_ms: int | None = None
+    max_depth: int | None = None
+    """As in `Grant`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ruling:
     """What policy says to a question."""
 
@@ -317,6 +327,8 @@ class Ruling:
     approvals: tuple[Approval, ...] = ()
     credential: str | None = None
     """The class of credential that the permit brings into being, if any."""
+    narrowing: Narrowing | None = None
+    """Of a task that is opened or delegated."""
     detail: str = ""
     """For the operator and the ledger, never for the agent."""
 

@@ -1,54 +1,181 @@
-"""A task's life: opened under a mandate, extended where its mandate left room, closed by its holder or by its end."""
+"""A task's life: opened under a mandate where policy agrees, extended where its mandate left room, closed by its holder
+or by its end.
+"""
 
 from __future__ import annotations
 
-from types import MappingProxyType
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from forestall.core.action import ask_for
 from forestall.core.ask import CannotDo, Evaluate, FindGrant, Flow, Gather, Record, Verify
 from forestall.core.canonical import MAX_SAFE_INTEGER
-from forestall.core.effects import Confidence, Effect
+from forestall.core.effects import Effect
 from forestall.core.entry import closed, extended, opened
+from forestall.core.errors import InvalidInput
 from forestall.core.flow import Known, conclude, refuse
 from forestall.core.grant import holder_objection
 from forestall.core.label import CLEAN, Label
-from forestall.core.mandate import NO_WISH, Wish, from_mandate
-from forestall.core.model import Action, Deny, Grant, Hold, Mandate, Permit, Question, Ruling, Subject, Tool
+from forestall.core.mandate import NO_WISH, Origin, Wish, from_mandate
+from forestall.core.model import (
+    Action,
+    Decision,
+    Deny,
+    Facts,
+    Grant,
+    Hold,
+    Mandate,
+    Permit,
+    Question,
+    Ruling,
+    Subject,
+)
+from forestall.core.narrow import narrow
+from forestall.core.own import own_tool
 from forestall.core.reason import Objection, Reason
 
-EXTEND = Tool(
-    "forestall",
-    "extend",
-    pin="",
-    effects=frozenset({Effect.PRIVILEGE}),
-    confidence=Confidence.DECLARED,
-    output=CLEAN,
-    output_confidence=Confidence.DECLARED,
-    input_schema=MappingProxyType(
-        {
-            "type": "object",
-            "properties": {"expires_at": {"type": "integer"}},
-            "required": ["expires_at"],
-            "additionalProperties": False,
-        }
-    ),
+OPEN = own_tool(
+    "open",
+    {
+        "mandate": {"type": "string"},
+        "purpose": {"type": "string"},
+        "parameters": {"type": "object"},
+        "user": {"type": "string"},
+        "request": {"enum": [origin.value for origin in Origin]},
+        "lifetime_s": {"type": "integer"},
+        "tools": {"type": "array", "items": {"type": "string"}},
+        "effects": {"type": "array", "items": {"enum": [effect.value for effect in Effect]}},
+    },
+    ("mandate", "purpose", "parameters", "user", "request", "lifetime_s", "tools", "effects"),
 )
+"""What policy is asked about when a task is opened. All of it is always there: `user` is empty where nobody was
+verified, `lifetime_s` is begun seconds, `tools` and `effects` are what the task would have.
+"""
+
+EXTEND = own_tool("extend", {"expires_at": {"type": "integer"}}, ("expires_at",))
 """What policy is asked about when a task is to live longer. `expires_at`: milliseconds since the epoch."""
 
 
 def open_task(
-    mandate: Mandate, task: str, subject: Subject, at: int, labels: Label = CLEAN, wish: Wish = NO_WISH
+    mandate: Mandate | None,
+    task: str,
+    subject: Subject,
+    at: int,
+    labels: Label = CLEAN,
+    wish: Wish = NO_WISH,
+    *,
+    salt: bytes,
 ) -> Flow[Grant]:
-    """A grant that is written down before anything can be asked under it. Throws `CannotDo` where it cannot be, or
-    where the mandate does not allow what is wished.
+    """A grant that policy agreed to, and that is written down before anything can be asked under it.
 
-    `labels`: of what its holder has seen before; the worst, where that is not known any more.
+    Throws `CannotDo` where there is none; what its caller may be told of that is `told(error)`. The decision is called
+    as the task would have been. `labels`: of what its holder has seen before; the worst, where that is not known any
+    more. `salt`: random, as in `Action`.
     """
-    grant = from_mandate(mandate, task, subject, at, wish)
+    action = _opening(mandate, task, at, wish, salt)
+    known = Known(subject=subject, tool=OPEN)
+    try:
+        grant = yield from _open(action, mandate, subject, labels, wish, known)
+    except CannotDo as error:
+        grant = Deny(task, error.reason, detail=error.detail)
+    if isinstance(grant, Deny):
+        yield from refuse(grant, action, known)
+        raise CannotDo(grant.reason, grant.detail)
+    return grant
+
+
+def told(error: CannotDo) -> str:
+    """What may be said to who wanted a task: what is missing, where something is, and nothing about policy."""
+    sentence = error.reason.advice.sentence
+    return f"{sentence} {error.detail}" if error.reason is Reason.UNCLEAR_INTENT and error.detail else sentence
+
+
+def _open(
+    action: Action, mandate: Mandate | None, subject: Subject, labels: Label, wish: Wish, known: Known
+) -> Flow[Grant | Deny]:
+    if mandate is None:
+        raise CannotDo(Reason.UNCLEAR_INTENT, "`mandate` is missing.")
+    grant = from_mandate(mandate, action.task, subject, action.at, wish)
     if isinstance(grant, Objection):
         raise CannotDo(grant.reason, grant.detail)
-    yield Record(opened(grant, subject, at, labels))
-    return grant
+    facts: Facts = yield Gather(action, OPEN, grant)
+    known.facts = facts = replace(facts, labels=labels.join(facts.labels))
+    question = Question(subject, grant, OPEN, action.arguments, facts)
+    ruling: Ruling = yield Evaluate(question)
+    decision = conclude(ruling, action, OPEN, facts)
+    if not isinstance(decision, Permit):
+        return (yield from _not_opened(decision, question, _origin(wish)))
+    narrowed = narrow(grant, ruling.narrowing, action.at)
+    if isinstance(narrowed, Objection):
+        return Deny(action.id, narrowed.reason, ruling.policies, ruling.policy_digest, narrowed.detail)
+    yield Record(opened(narrowed, subject, action.at, labels, ruling))
+    return narrowed
+
+
+def _not_opened(decision: Deny | Hold, question: Question, origin: Origin) -> Flow[Deny]:
+    """Would a request have made the difference? Then that is what is missing."""
+    refusal = Deny(decision.id, decision.reason, decision.policies, decision.policy_digest)
+    if isinstance(decision, Hold):
+        return replace(refusal, reason=Reason.NO_POLICY, detail="it wants an approval, and an opening cannot have one")
+    if decision.reason in {Reason.NO_POLICY, Reason.FORBIDDEN}:
+        for better in _BETTER[origin]:
+            ruling: Ruling = yield Evaluate(
+                replace(question, arguments={**question.arguments, "request": better.value})
+            )
+            if ruling.decision is Decision.PERMIT:
+                return replace(refusal, reason=Reason.UNCLEAR_INTENT, detail=_MISSING[better])
+    return replace(refusal, detail=decision.detail)
+
+
+_BETTER = {Origin.NONE: (Origin.ASSERTED, Origin.USER), Origin.ASSERTED: (Origin.USER,), Origin.USER: ()}
+
+_MISSING = {
+    Origin.ASSERTED: "`request` is missing: what the user asked for.",
+    Origin.USER: "`request` is missing: what the user asked for, over the user's own channel.",
+}
+
+
+def _opening(mandate: Mandate | None, task: str, at: int, wish: Wish, salt: bytes) -> Action:
+    """The call of OPEN: what the task would have if it were given all that is wished."""
+    arguments: dict[str, Any] = {
+        "mandate": mandate.name if mandate else "",
+        "purpose": (mandate.purpose if mandate else "") or wish.purpose,
+        "parameters": dict(wish.parameters),
+        "user": wish.user,
+        "request": _origin(wish).value,
+        "lifetime_s": -(-_lifetime(mandate, wish) // 1000),
+        "tools": list(_tools(mandate, wish)),
+        "effects": sorted(effect.value for effect in _effects(mandate, wish)),
+    }
+    ask = partial(ask_for, OPEN.id, action_id=task, task=task, pin=OPEN.pin, salt=salt, at=at, proof=None)
+    try:
+        return ask(arguments)
+    except InvalidInput:  # from_mandate objects to the same; what cannot be written cannot be recorded
+        return ask({})
+
+
+def _origin(wish: Wish) -> Origin:
+    """Nobody vouches for a request that is not there."""
+    return wish.origin if wish.request else Origin.NONE
+
+
+def _tools(mandate: Mandate | None, wish: Wish) -> tuple[str, ...]:
+    if wish.tools is not None:
+        return wish.tools
+    return mandate.tools if mandate else ()
+
+
+def _effects(mandate: Mandate | None, wish: Wish) -> frozenset[Effect]:
+    if wish.effects is not None:
+        return wish.effects
+    return mandate.effects if mandate else frozenset()
+
+
+def _lifetime(mandate: Mandate | None, wish: Wish) -> int:
+    if wish.lifetime_ms is not None:
+        return wish.lifetime_ms
+    return mandate.lifetime_ms if mandate else 0
 
 
 def close_task(task: str, why: str, at: int) -> Flow[None]:
@@ -84,7 +211,7 @@ def _extend(action: Action, known: Known) -> Flow[Grant | Deny | Hold]:
     against = _beyond(grant, until) or (yield from _beyond_parent(grant, until, action.at))
     if against is not None:
         return Deny(action.id, against.reason, detail=against.detail)
-    known.facts = facts = yield Gather(action, EXTEND)
+    known.facts = facts = yield Gather(action, EXTEND, grant)
     ruling: Ruling = yield Evaluate(Question(subject, grant, EXTEND, action.arguments, facts))
     decision = conclude(ruling, action, EXTEND, facts)
     if not isinstance(decision, Permit):

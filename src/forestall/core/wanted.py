@@ -8,11 +8,12 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from forestall.core.canonical import MAX_SAFE_INTEGER
-from forestall.core.effects import Confidence, Effect
+from forestall.core.effects import Effect
 from forestall.core.errors import InvalidInput
 from forestall.core.grant_json import counted_from_json, resource_from_json
-from forestall.core.label import CLEAN, Confidentiality
-from forestall.core.model import Counted, Json, Quantity, Resource, Tool
+from forestall.core.label import Confidentiality
+from forestall.core.model import Counted, Json, Quantity, Resource
+from forestall.core.own import own_tool
 
 MAX_ENTRIES = 256
 """Tools, resources or parts of one value: as many as the signed form of a grant holds."""
@@ -31,32 +32,20 @@ _RESOURCE: Mapping[str, Json] = MappingProxyType(
     }
 )
 
-DELEGATE = Tool(
-    "forestall",
+DELEGATE = own_tool(
     "delegate",
-    pin="",
-    effects=frozenset({Effect.PRIVILEGE}),
-    confidence=Confidence.DECLARED,
-    output=CLEAN,
-    output_confidence=Confidence.DECLARED,
-    input_schema=MappingProxyType(
-        {
-            "type": "object",
-            "properties": {
-                "to": {"type": "string"},
-                "tools": _TEXTS,
-                "effects": {"type": "array", "items": {"enum": [effect.value for effect in Effect]}},
-                "resources": {"type": "array", "items": _RESOURCE},
-                "confidentiality": {"enum": [level.value for level in Confidentiality]},
-                "expires_at": {"type": "integer"},
-                "budget": _AMOUNTS,
-                "per_call": _AMOUNTS,
-                "max_depth": {"type": "integer"},
-            },
-            "required": ["to"],
-            "additionalProperties": False,
-        }
-    ),
+    {
+        "to": {"type": "string"},
+        "tools": _TEXTS,
+        "effects": {"type": "array", "items": {"enum": [effect.value for effect in Effect]}},
+        "resources": {"type": "array", "items": _RESOURCE},
+        "confidentiality": {"enum": [level.value for level in Confidentiality]},
+        "expires_at": {"type": "integer"},
+        "budget": _AMOUNTS,
+        "per_call": _AMOUNTS,
+        "max_depth": {"type": "integer"},
+    },
+    ("to",),
 )
 """What policy is asked about when a task is handed on. What is not said is as in the task above."""
 

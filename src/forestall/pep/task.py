@@ -7,12 +7,15 @@ from types import TracebackType
 from typing import Self
 
 from forestall.core.ask import CannotDo, Flow
-from forestall.core.errors import InvalidInput, Unavailable
+from forestall.core.errors import ForestallError, InvalidInput, Refused, Unavailable
 from forestall.core.label import Label
-from forestall.core.model import Grant, Mandate
-from forestall.core.task import close_task, open_task
+from forestall.core.model import Deny, Grant, Mandate
+from forestall.core.reason import Reason
+from forestall.core.task import close_task, open_task, told
 from forestall.pep.point import DecisionPoint
 from forestall.run import run, run_async
+
+_NOT_DECIDED = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE, Reason.CANCELLED})
 
 
 class Task:
@@ -39,7 +42,7 @@ class Task:
         try:
             run(opening, self._point.handlers)
         except CannotDo as error:
-            raise _not_opened(error) from None
+            raise self._not_opened(error) from None
         return self._made_current()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -56,7 +59,7 @@ class Task:
         try:
             await run_async(opening, self._point.handlers_async)
         except CannotDo as error:
-            raise _not_opened(error) from None
+            raise self._not_opened(error) from None
         return self._made_current()
 
     async def __aexit__(
@@ -78,7 +81,13 @@ class Task:
         if self._entered:
             raise InvalidInput("A task is entered once; open a new one with `guard.task(...)`.")
         self._entered = True
-        return open_task(self._mandate, self.id, self._point.subject, self._point.now())
+        point = self._point
+        return open_task(self._mandate, self.id, point.subject, point.now(), salt=point.random(16))
+
+    def _not_opened(self, error: CannotDo) -> ForestallError:
+        if error.reason in _NOT_DECIDED:
+            return Unavailable(f"The task could not be opened, so nothing can be done in it: {error}.")
+        return Refused(Deny(self.id, error.reason), f"The task is not opened ({error.reason}): {told(error)}")
 
     def _made_current(self) -> Self:
         self._token = self._current.set(self)
@@ -96,10 +105,6 @@ class Task:
 
     def _closing(self, error: BaseException | None) -> Flow[None]:
         return close_task(self.id, "failed" if error else "completed", self._point.now())
-
-
-def _not_opened(error: CannotDo) -> Unavailable:
-    return Unavailable(f"The task could not be opened, so nothing can be done in it: {error}.")
 
 
 def _not_closed(error: CannotDo) -> Unavailable:

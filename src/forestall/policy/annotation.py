@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from forestall.core.effects import Effect
-from forestall.core.model import Approval
+from forestall.core.grant import MAX_DEPTH
+from forestall.core.model import Approval, Narrowing
 
-KNOWN = frozenset({"id", "description", "approvers", "quorum", "expires", "credential", "reaches", "raw"})
+NARROWING = ("only_effects", "lifetime_minutes", "max_depth")
+
+KNOWN = frozenset({"id", "description", "approvers", "quorum", "expires", "credential", "reaches", "raw", *NARROWING})
 
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -23,6 +26,8 @@ class Annotations:
     reaches: frozenset[str] = frozenset()
     raw: frozenset[str] = frozenset()
     """Arguments that the writer knows are no paths."""
+    narrowing: Narrowing | None = None
+    """What the permit leaves of a task that is opened or delegated."""
 
 
 def read(annotations: Mapping[str, str]) -> Annotations:
@@ -34,7 +39,9 @@ def read(annotations: Mapping[str, str]) -> Annotations:
     reaches = frozenset(_list(annotations.get("reaches", "")))
     if unknown := reaches - frozenset(Effect):
         raise ValueError("reaches", f"`{min(unknown)}` is not an effect")
-    return Annotations(approval, credential, reaches, frozenset(_list(annotations.get("raw", ""))))
+    return Annotations(
+        approval, credential, reaches, frozenset(_list(annotations.get("raw", ""))), _narrowing(annotations)
+    )
 
 
 def _approval(annotations: Mapping[str, str]) -> Approval | None:
@@ -55,6 +62,30 @@ def _approval(annotations: Mapping[str, str]) -> Approval | None:
     if not expires:
         raise ValueError("expires", "has to be a duration such as `30s`, `10m`, `2h` or `1d`")
     return Approval(approvers, int(quorum), int(expires[1]) * _UNITS[expires[2]])
+
+
+def _narrowing(annotations: Mapping[str, str]) -> Narrowing | None:
+    if not any(name in annotations for name in NARROWING):
+        return None
+    effects, minutes, depth = (annotations.get(name) for name in NARROWING)
+    if minutes is not None and not re.fullmatch(r"[1-9][0-9]{0,5}", minutes):
+        raise ValueError("lifetime_minutes", "has to be a whole number of minutes from 1")
+    if depth is not None and (not re.fullmatch(r"[0-9]", depth) or int(depth) > MAX_DEPTH):
+        raise ValueError("max_depth", f"has to be a whole number from 0 to {MAX_DEPTH}")
+    return Narrowing(
+        None if effects is None else _only(effects),
+        None if minutes is None else int(minutes) * _UNITS["m"],
+        None if depth is None else int(depth),
+    )
+
+
+def _only(text: str) -> frozenset[Effect]:
+    words = _list(text)
+    if unknown := set(words) - frozenset(Effect):
+        raise ValueError("only_effects", f"`{min(unknown)}` is not an effect")
+    if not words:
+        raise ValueError("only_effects", "names no effect")
+    return frozenset(map(Effect, words))
 
 
 def _list(text: str) -> list[str]:

@@ -16,6 +16,7 @@ from forestall.core.errors import PolicyInvalid
 from forestall.core.label import CLEAN
 from forestall.core.model import Assurance, Decision, Facts, Grant, Question, Subject, Tool
 from forestall.core.reason import Reason
+from forestall.core.task import OPEN
 from forestall.policy import bundle as bundles
 from forestall.policy import slice as slices
 from forestall.policy.schema import compile_tool
@@ -130,11 +131,11 @@ def _refusals(kind: type[CedarEngine]) -> Iterator[str]:
 
 
 def _own_forbid(engine: CedarEngine) -> Iterator[str]:
-    """Forestall's own policies are in every slice that will be used."""
-    own = {policy.id for policy in bundles.builtin()}
+    """Forestall's own forbids are in every slice that will be used, and its permits where they belong."""
     for part in engine.slices():
-        if not own <= set(part.rules):
-            yield f"a built-in policy is missing for `{part.compiled.tool.id}`"
+        own = {policy.id for policy in bundles.builtin() if not policy.permits or part.compiled.tool is OPEN}
+        if own != {name for name in part.rules if name.startswith(bundles.OWN_PREFIX)}:
+            yield f"a built-in policy is missing, or out of place, for `{part.compiled.tool.id}`"
         if {entity["uid"]["id"] for entity in json.loads(str(part.entities))} <= {part.compiled.tool.id}:
             yield f"the groups of `{part.compiled.tool.id}` are lost"
 

@@ -20,6 +20,7 @@ from forestall.core.reason import Reason
 from forestall.core.toml import parse_toml
 from forestall.policy.cedar import CedarEngine
 from forestall.policy.problem import nearest
+from forestall.policy.schema import OWN
 
 DIRECTORY = "/directory"
 """Where the relative paths of a case start, unless it says."""
@@ -85,11 +86,14 @@ def run(case: Case, engine: CedarEngine, tools: Mapping[str, Tool]) -> Result:
     Raises:
         PolicyInvalid: the case names a tool or a fact that there is not.
     """
-    tool = tools.get(case.keys["tool"])
+    tool = tools.get(case.keys["tool"]) or OWN.get(case.keys["tool"])
     if tool is None and case.keys["tool"].startswith("mcp/"):
         tool = Tool("mcp", case.keys["tool"].removeprefix("mcp/"), "")
     if tool is None:
-        raise _bad(case, f"there is no tool `{case.keys['tool']}` in the catalogue.{nearest(case.keys['tool'], tools)}")
+        raise _bad(
+            case,
+            f"there is no tool `{case.keys['tool']}` in the catalogue.{nearest(case.keys['tool'], [*tools, *OWN])}",
+        )
     return Result(case, _compare(case.keys, engine.evaluate(question(case, tool))))
 
 

@@ -17,12 +17,13 @@ from forestall.core.effects import Effect, groups
 from forestall.core.errors import InvalidInput, PolicyInvalid
 from forestall.core.label import Label
 from forestall.core.model import Approval, Decision, Question, RealPath, Ruling, Tool
+from forestall.core.own import SERVER
 from forestall.core.reason import Reason
 from forestall.policy import slice as slices
 from forestall.policy.bundle import Bundle
 from forestall.policy.lint import lint
 from forestall.policy.problem import require_none
-from forestall.policy.schema import METHOD_SERVER, METHOD_TOOL, PATHS, Compiled, compile_tool
+from forestall.policy.schema import METHOD_SERVER, METHOD_TOOL, OWN, PATHS, Compiled, compile_tool
 from forestall.policy.schema import schema as schema_of
 from forestall.policy.shape import Misfit
 from forestall.policy.slice import Rule, Slice, Verdict
@@ -148,6 +149,7 @@ class CedarEngine:
             part.digest,
             policies=verdict.policies,
             credential=next(iter(classes), None),
+            narrowing=part.narrowing(verdict.policies) if part.compiled.tool.server == SERVER else None,
         )
 
     def _second_pass(self, question: Question, part: Slice, context: dict[str, Any], first: Verdict) -> Ruling:
@@ -195,12 +197,12 @@ class CedarEngine:
 
 
 def compile_tools(tools: Iterable[Tool]) -> dict[str, Compiled]:
-    """Tools by id, with the one that stands for unknown methods.
+    """Tools by id, with those that are Forestall's own.
 
     Raises:
         PolicyInvalid: two tools share an id, or take the name that is reserved.
     """
-    compiled = {METHOD_TOOL.id: compile_tool(METHOD_TOOL)}
+    compiled = {name: compile_tool(tool) for name, tool in OWN.items()}
     for tool in tools:
         if tool.id in compiled:
             raise PolicyInvalid(f"The tool `{tool.id}` is there twice, or has a reserved name; rename its server.")

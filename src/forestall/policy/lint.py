@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from forestall.core.effects import Effect, groups
+from forestall.core.task import OPEN
+from forestall.core.wanted import DELEGATE
 from forestall.policy import annotation, expression, scope, strict
 from forestall.policy.annotation import Annotations
 from forestall.policy.bundle import Policy, builtin
@@ -87,6 +89,10 @@ def _annotations(subject: Subject) -> Iterator[Problem]:
     for name in ("credential", "reaches"):
         if name in names and not permits:
             yield subject.error(f"`@{name}` belongs on a permit.", name)
+    for name in annotation.NARROWING:
+        if name in names and not (permits and _about_tasks(subject.policy)):
+            sentence = f"`@{name}` belongs on a permit that names `{OPEN.id}` or `{DELEGATE.id}` and nothing else."
+            yield subject.error(sentence, name)
     asks, approvers = expression.mentions_approval(expression.looks(subject.policy.tree)), "approvers" in names
     if asks and not approvers:
         sentence = "This looks at `context.approval` and does not say whose approval counts; add `@approvers`."
@@ -94,6 +100,12 @@ def _annotations(subject: Subject) -> Iterator[Problem]:
     if approvers and not asks:
         sentence = "`@approvers` says nothing on a policy that does not look at `context.approval`."
         yield subject.error(sentence, "approvers")
+
+
+def _about_tasks(policy: Policy) -> bool:
+    """Can it apply to the opening or the delegation of a task, and to nothing else?"""
+    _, named = scope.action_ids(policy.tree)
+    return bool(named) and named <= {OPEN.id, DELEGATE.id}
 
 
 def _tested_names(subject: Subject) -> Iterator[Problem]:

@@ -14,6 +14,8 @@ from typing import Any
 from forestall.core.effects import Confidence, Effect, groups
 from forestall.core.label import Confidentiality, Integrity
 from forestall.core.model import Assurance, Tool
+from forestall.core.task import EXTEND, OPEN
+from forestall.core.wanted import DELEGATE
 from forestall.policy.arguments import Arguments, compile_arguments
 from forestall.policy.shape import BOOL, LONG, STRING, Among, Fields, Nullable, Shape, Text, Type, record, set_of
 
@@ -32,6 +34,9 @@ METHOD_TOOL = Tool(
     ),
 )
 """`direction`: who sent it."""
+
+OWN: Mapping[str, Tool] = MappingProxyType({tool.id: tool for tool in (METHOD_TOOL, OPEN, DELEGATE, EXTEND)})
+"""In every schema, whatever the catalogue holds."""
 
 GROUPS = tuple(effect.value for effect in Effect)
 

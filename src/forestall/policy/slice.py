@@ -19,6 +19,8 @@ from typing import Any
 import cedarpy
 
 from forestall.core.effects import Effect
+from forestall.core.model import Narrowing
+from forestall.core.narrow import narrowest
 from forestall.policy import annotation, expression, scope
 from forestall.policy.annotation import Annotations
 from forestall.policy.bundle import Policy
@@ -72,6 +74,11 @@ class Slice:
     _action: Mapping[str, str]
     _resource: Mapping[str, str]
     _remembered: dict[tuple[str, str], Verdict] = field(repr=False, default_factory=dict)
+
+    def narrowing(self, policies: Iterable[str]) -> Narrowing | None:
+        """What these permits, which decided together, leave of a task."""
+        said = (self.rules[name].annotations.narrowing for name in policies)
+        return narrowest(one for one in said if one is not None)
 
     def ask(self, principal: str, context: Mapping[str, Any]) -> Verdict:
         """`context`: as `flat` has it."""

@@ -24,7 +24,7 @@ from forestall.core.flow import Known, govern, refuse
 from forestall.core.label import CLEAN, WORST
 from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Outcome, Result, Subject, Tool, Undone
 from forestall.core.reason import Reason
-from forestall.core.task import close_task, open_task
+from forestall.core.task import close_task, open_task, told
 from forestall.frame import PROTOCOL
 from forestall.policy.schema import METHOD_TOOL
 from forestall.run import Drive, run, run_async
@@ -154,9 +154,19 @@ class Connection(Channel):
             self.refuse(f"There is no mandate `{name}`; write {self._parts.home.mandates / name}.toml.")
             return
         seen = WORST if hello.again else CLEAN
-        flow = open_task(mandate, secrets.token_hex(16), self.subject, self._parts.now(), seen)
-        self.grant = await run_async(flow, self._handlers())
+        task, salt = secrets.token_hex(16), secrets.token_bytes(16)
+        flow = open_task(mandate, task, self.subject, self._parts.now(), seen, salt=salt)
+        try:
+            self.grant = await run_async(flow, self._handlers())
+        except CannotDo as error:
+            self.refuse(self._not_opened(error, task))
+            return
         self._welcome(self.grant.task)
+
+    def _not_opened(self, error: CannotDo, task: str) -> str:
+        if error.reason is Reason.UNAVAILABLE:
+            return f"The connection cannot be served now: {error.detail or error.reason.value}."
+        return f"The task {task} is not opened ({error.reason}): {told(error)}"
 
     def _welcome(self, task: str) -> None:
         assert self.subject is not None

@@ -42,7 +42,7 @@ def known(action: Action) -> Playbook:
 
 def decided(action: Action, labels: Label = CLEAN, ruling: Ruling = PERMITTED) -> Playbook:
     seen = replace(FACTS, labels=labels)
-    book = known(action) << FindGrant("t1") >> PARENT << Gather(action, DELEGATE) >> seen
+    book = known(action) << FindGrant("t1") >> PARENT << Gather(action, DELEGATE, PARENT) >> seen
     return book << Evaluate(Question(PLANNER, PARENT, DELEGATE, action.arguments, seen)) >> ruling
 
 
@@ -80,7 +80,9 @@ def test_the_entry_is_durable_and_says_what_permitted_it() -> None:
 
 def test_what_is_wider_is_refused_before_policy_is_asked() -> None:
     action = asked(tools=["*"])
-    assert refused(known(action) << FindGrant("t1") >> PARENT << Gather(action, DELEGATE) >> FACTS) is Reason.WIDER
+    assert (
+        refused(known(action) << FindGrant("t1") >> PARENT << Gather(action, DELEGATE, PARENT) >> FACTS) is Reason.WIDER
+    )
 
 
 # -- rule 2: never in a circle, never elsewhere
@@ -93,7 +95,7 @@ def test_what_is_wider_is_refused_before_policy_is_asked() -> None:
 def test_the_wrong_holder_is_refused(holder: Any, reason: Reason) -> None:
     action = asked(to=holder.id)
     book = talk(action) << Verify("planner's") >> PLANNER << Verify("helper's") >> holder
-    assert refused(book << FindGrant("t1") >> PARENT << Gather(action, DELEGATE) >> FACTS) is reason
+    assert refused(book << FindGrant("t1") >> PARENT << Gather(action, DELEGATE, PARENT) >> FACTS) is reason
 
 
 def test_who_is_verified_has_to_be_who_was_asked_for() -> None:
@@ -152,7 +154,7 @@ def test_the_new_task_starts_with_what_the_one_above_has_seen() -> None:
 def test_what_the_task_above_has_seen_has_to_be_below_the_new_ones_ceiling() -> None:
     action = asked(confidentiality="public")
     seen = replace(FACTS, labels=SECRET)
-    book = known(action) << FindGrant("t1") >> PARENT << Gather(action, DELEGATE) >> seen
+    book = known(action) << FindGrant("t1") >> PARENT << Gather(action, DELEGATE, PARENT) >> seen
     assert refused(book) is Reason.OUT_OF_SCOPE
 
 

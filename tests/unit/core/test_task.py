@@ -10,12 +10,24 @@ import pytest
 from forestall.core.action import ask_for
 from forestall.core.ask import CannotDo, Evaluate, FindGrant, Gather, Record, Verify
 from forestall.core.effects import Effect
-from forestall.core.entry import Kind, closed, extended, opened
-from forestall.core.label import CLEAN
-from forestall.core.mandate import Wish, from_mandate
-from forestall.core.model import Action, Decision, Deny, Grant, Mandate, Parameter, Question, Resource, Ruling
+from forestall.core.entry import Entry, Kind, closed, extended, opened
+from forestall.core.label import CLEAN, WORST, Label
+from forestall.core.mandate import NO_WISH, Origin, Wish, from_mandate
+from forestall.core.model import (
+    Action,
+    Approval,
+    Decision,
+    Deny,
+    Grant,
+    Mandate,
+    Narrowing,
+    Parameter,
+    Question,
+    Resource,
+    Ruling,
+)
 from forestall.core.reason import Reason
-from forestall.core.task import EXTEND, close_task, extend, open_task
+from forestall.core.task import EXTEND, OPEN, close_task, extend, open_task, told
 from forestall.run import run
 from forestall.testing.playbook import Playbook
 from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, Fault, World, facts
@@ -23,17 +35,189 @@ from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, Fault, World, 
 MANDATE = Mandate("default", "tidy up", ("*",), frozenset(Effect), 60_000)
 
 
-def test_a_task_opens_with_a_durable_entry() -> None:
-    grant = from_mandate(MANDATE, "task-1", AGENT, NOW)
-    book = Playbook(open_task(MANDATE, "task-1", AGENT, NOW)) << Record(opened(grant, AGENT, NOW)) >> None
+BOUND = replace(MANDATE, parameters={"order": Parameter("[0-9]+")}, resources=(Resource("*", "order", ("{order}",)),))
+SALT = b"s" * 16
+NO = Ruling(Decision.DENY, "sha256:bundle", "sha256:slice", Reason.NO_POLICY)
+FORBIDDEN = replace(NO, reason=Reason.FORBIDDEN, policies=("not-here",), detail="for the operator")
+
+
+def opening(mandate: Mandate | None = MANDATE, wish: Wish = NO_WISH, labels: Label = CLEAN) -> Playbook:
+    return Playbook(open_task(mandate, "task-1", AGENT, NOW, labels, wish, salt=SALT))
+
+
+def not_opened(book: Playbook) -> tuple[CannotDo, Entry]:
+    """What its caller hears, and what is written down of it."""
+    assert isinstance(book.pending, Record)
+    entry = book.pending.entry
+    assert (entry.kind, entry.id, entry.body["tool"]) == (Kind.DENIED, "task-1", OPEN.id)
+    with pytest.raises(CannotDo) as caught:
+        book >> None
+    assert caught.value.reason == entry.body["reason"]
+    return caught.value, entry
+
+
+def granted(mandate: Mandate = MANDATE, wish: Wish = NO_WISH) -> Grant:
+    grant = from_mandate(mandate, "task-1", AGENT, NOW, wish)
+    assert isinstance(grant, Grant)
+    return grant
+
+
+def test_a_task_opens_once_policy_agrees_with_a_durable_entry_that_says_who_agreed() -> None:
+    grant, book = granted(), opening()
+    assert isinstance(book.pending, Gather)
+    action = book.pending.action
+    assert (action.id, action.task, action.tool) == ("task-1", "task-1", OPEN.id)
+    book << Gather(action, OPEN, grant) >> facts(OPEN)
+    book << Evaluate(Question(AGENT, grant, OPEN, action.arguments, facts(OPEN))) >> PERMITTED
+    book << Record(opened(grant, AGENT, NOW, CLEAN, PERMITTED)) >> None
     assert book.outcome == grant
-    assert opened(grant, AGENT, NOW).durable
+    entry = opened(grant, AGENT, NOW, CLEAN, PERMITTED)
+    assert entry.durable
+    assert (entry.body["policies"], entry.body["policy_digest"]) == (["writes"], "sha256:bundle")
+
+
+def test_policy_hears_of_everything_that_the_task_would_have() -> None:
+    wish = Wish({"order": "17"}, "alice", "sha256:ab", 1_500, Origin.USER, tools=("shop/*",))
+    book = opening(replace(BOUND, effects=frozenset({Effect.WRITE, Effect.READ})), wish)
+    assert isinstance(book.pending, Gather)
+    assert book.pending.action.arguments == {
+        "mandate": "default",
+        "purpose": "tidy up",
+        "parameters": {"order": "17"},
+        "user": "alice",
+        "request": "user",
+        "lifetime_s": 2,
+        "tools": ["shop/*"],
+        "effects": ["read", "write"],
+    }
+    assert set(book.pending.action.arguments) == set(OPEN.input_schema["required"])
+
+
+def test_an_origin_without_a_request_is_none() -> None:
+    book = opening(wish=Wish(origin=Origin.USER))
+    assert isinstance(book.pending, Gather)
+    assert book.pending.action.arguments["request"] == "none"
+
+
+def test_policy_hears_of_what_the_holder_has_seen() -> None:
+    book = opening(labels=WORST) << Gather >> facts(OPEN)
+    assert isinstance(book.pending, Evaluate)
+    assert book.pending.question.facts.labels == WORST
+
+
+@pytest.mark.parametrize("ruling", [NO, FORBIDDEN, replace(NO, reason=Reason.POLICY_ERROR)])
+def test_a_task_that_policy_refuses_is_a_denial_and_no_task(ruling: Ruling) -> None:
+    user = Wish(request="sha256:ab", origin=Origin.USER)
+    error, entry = not_opened(opening(wish=user) << Gather >> facts(OPEN) << Evaluate >> ruling)
+    assert error.reason is ruling.reason
+    assert (entry.body["policies"], entry.body["detail"]) == (list(ruling.policies), ruling.detail)
+    assert "operator" not in told(error)
+
+
+def test_an_opening_is_never_held() -> None:
+    hold = Ruling(Decision.HOLD, "d", "s", Reason.NEEDS_APPROVAL, ("asks",), (Approval(("ann",)),))
+    error, entry = not_opened(opening() << Gather >> facts(OPEN) << Evaluate >> hold)
+    assert error.reason is Reason.NO_POLICY
+    assert entry.body["policies"] == ["asks"]
+
+
+def test_what_policy_leaves_is_what_is_granted_and_recorded() -> None:
+    left = Narrowing(frozenset({Effect.READ}), 10_000, 0)
+    book = opening(replace(MANDATE, depth=3)) << Gather >> facts(OPEN) << Evaluate
+    book >> replace(PERMITTED, narrowing=left)
+    assert isinstance(book.pending, Record)
+    body = book.pending.entry.body
+    assert (body["effects"], body["expires_at"], body.get("max_depth", 0)) == (["read"], NOW + 10_000, 0)
+    book >> None
+    assert (book.outcome.effects, book.outcome.expires_at, book.outcome.max_depth) == ({Effect.READ}, NOW + 10_000, 0)
+
+
+def test_a_task_of_which_policy_leaves_nothing_is_not_opened() -> None:
+    left = replace(PERMITTED, narrowing=Narrowing(frozenset({Effect.READ})))
+    writes = replace(MANDATE, effects=frozenset({Effect.WRITE}))
+    error, entry = not_opened(opening(writes) << Gather >> facts(OPEN) << Evaluate >> left)
+    assert error.reason is Reason.OUT_OF_SCOPE
+    assert entry.body["policies"] == ["writes"]
+
+
+# -- unclear intent
+
+
+@pytest.mark.parametrize(
+    ("mandate", "wish", "missing"),
+    [
+        (None, NO_WISH, "`mandate`"),
+        (replace(MANDATE, purpose=""), NO_WISH, "`purpose`"),
+        (replace(MANDATE, purpose=" "), Wish(purpose="\t"), "`purpose`"),
+        (replace(MANDATE, tools=("shop/*",)), Wish(tools=("*",)), "`tools`"),
+        (replace(MANDATE, tools=("shop/*",)), Wish(tools=()), "`tools`"),
+        (replace(MANDATE, effects=frozenset({Effect.READ})), Wish(effects=frozenset({Effect.WRITE})), "`effects`"),
+        (MANDATE, Wish(effects=frozenset()), "`effects`"),
+    ],
+)
+def test_an_intent_that_is_not_clear_is_refused_before_policy_is_asked_and_says_what_is_missing(
+    mandate: Mandate | None, wish: Wish, missing: str
+) -> None:
+    error, entry = not_opened(opening(mandate, wish))
+    assert error.reason is Reason.UNCLEAR_INTENT
+    assert missing in told(error)
+    assert missing in entry.body["detail"]
+
+
+def test_a_purpose_that_the_mandate_does_not_say_is_said_by_who_opens() -> None:
+    general = replace(MANDATE, purpose="")
+    assert granted(general, Wish(purpose="mend the build")).purpose == "mend the build"
+    assert granted(MANDATE, Wish(purpose="another")).purpose == MANDATE.purpose
+
+
+@pytest.mark.parametrize("no", [NO, FORBIDDEN])
+@pytest.mark.parametrize(
+    ("origin", "enough"),
+    [(Origin.NONE, Origin.ASSERTED), (Origin.NONE, Origin.USER), (Origin.ASSERTED, Origin.USER)],
+)
+def test_a_request_that_policy_wants_and_that_did_not_come_is_what_is_missing(
+    no: Ruling, origin: Origin, enough: Origin
+) -> None:
+    def policy(ask: Evaluate) -> Ruling:
+        request = ask.question.arguments["request"]
+        return PERMITTED if request in {enough.value, Origin.USER.value} else no
+
+    world = World()
+    wish = Wish(request="" if origin is Origin.NONE else "sha256:ab", origin=origin)
+    with pytest.raises(CannotDo) as caught:
+        run(open_task(MANDATE, "task-1", AGENT, NOW, CLEAN, wish, salt=SALT), {**world.handlers(), Evaluate: policy})
+    assert caught.value.reason is Reason.UNCLEAR_INTENT
+    assert "`request`" in told(caught.value)
+    assert ("own channel" in told(caught.value)) is (enough is Origin.USER)
+    (entry,) = world.entries
+    assert entry.body["policies"] == list(no.policies)
+
+
+def test_a_request_that_would_not_help_is_not_asked_for() -> None:
+    world = World(ruling=NO)
+    with pytest.raises(CannotDo) as caught:
+        run(open_task(MANDATE, "task-1", AGENT, NOW, salt=SALT), world.handlers())
+    assert caught.value.reason is Reason.NO_POLICY
+
+
+# -- when something fails
 
 
 @pytest.mark.parametrize("fault", Fault)
-def test_a_task_that_cannot_be_recorded_is_not_open(fault: Fault) -> None:
-    with pytest.raises(CannotDo):
-        run(open_task(MANDATE, "task-1", AGENT, NOW), World(faults={0: fault}).handlers())
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_a_task_that_cannot_be_decided_or_recorded_is_not_open(fault: Fault, step: int) -> None:
+    world = World(faults={step: fault})
+    with pytest.raises(CannotDo) as caught:
+        run(open_task(MANDATE, "task-1", AGENT, NOW, salt=SALT), world.handlers())
+    assert caught.value.reason is Reason.UNAVAILABLE
+    assert world.entries[-1].kind is Kind.DENIED
+    assert all(entry.kind is not Kind.OPENED for entry in world.entries[:-1]) or (step, fault) == (2, Fault.AFTER)
+
+
+def test_a_refusal_stands_where_it_cannot_be_recorded() -> None:
+    with pytest.raises(CannotDo) as caught:
+        opening(None) >> CannotDo()
+    assert caught.value.reason is Reason.UNCLEAR_INTENT
 
 
 def test_a_task_closes_with_the_reason_why() -> None:
@@ -45,20 +229,21 @@ def test_a_task_closes_with_the_reason_why() -> None:
 # -- with parameters
 
 
-BOUND = replace(MANDATE, parameters={"order": Parameter("[0-9]+")}, resources=(Resource("*", "order", ("{order}",)),))
+def test_a_task_whose_parameters_are_missing_is_not_opened() -> None:
+    error, _ = not_opened(opening(BOUND))
+    assert error.reason is Reason.INVALID_PARAMETERS
 
 
-def test_a_task_whose_parameters_are_missing_is_not_opened_and_nothing_is_written() -> None:
-    world = World()
-    with pytest.raises(CannotDo) as caught:
-        run(open_task(BOUND, "task-1", AGENT, NOW), world.handlers())
-    assert caught.value.reason is Reason.INVALID_PARAMETERS
-    assert world.asked == []
+@pytest.mark.parametrize("value", ["\ud800", 7, None])
+def test_parameters_that_cannot_be_written_are_refused_and_recorded_without_them(value: Any) -> None:
+    error, _ = not_opened(opening(BOUND, Wish({"order": value})))
+    assert error.reason is Reason.INVALID_PARAMETERS
 
 
 def test_a_task_is_opened_with_what_its_parameters_bind_it_to() -> None:
     world = World()
-    grant = run(open_task(BOUND, "task-1", AGENT, NOW, CLEAN, Wish({"order": "17"}, "alice")), world.handlers())
+    wish = Wish({"order": "17"}, "alice")
+    grant = run(open_task(BOUND, "task-1", AGENT, NOW, CLEAN, wish, salt=SALT), world.handlers())
     assert grant.resources == (Resource("*", "order", ("17",)),)
     (entry,) = world.entries
     assert (entry.body["parameters"], entry.body["user"]) == ({"order": "17"}, "alice")
@@ -91,7 +276,7 @@ def refused(book: Playbook) -> Reason:
 
 def test_an_extension_is_decided_recorded_and_the_same_task() -> None:
     action, known = extension(), facts(EXTEND)
-    book = talk(action) << Gather(action, EXTEND) >> known
+    book = talk(action) << Gather(action, EXTEND, SHORT) >> known
     book << Evaluate(Question(AGENT, SHORT, EXTEND, action.arguments, known)) >> PERMITTED
     book << Record(extended(GRANT.task, NOW + 3_000, AGENT, NOW, PERMITTED)) >> None
     longer = replace(SHORT, expires_at=NOW + 3_000)

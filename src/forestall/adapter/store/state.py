@@ -31,7 +31,7 @@ from forestall.core.budget import returned, uses
 from forestall.core.entry import Kind, Stream
 from forestall.core.errors import Tampered, cure
 from forestall.core.grant_json import effects_from_json, grant_from_json
-from forestall.core.label import WORST, Label
+from forestall.core.label import CLEAN, WORST, Label
 from forestall.core.model import Counted, Fate, Grant, Permit, Quantity
 from forestall.port import Ledger, Written
 
@@ -67,6 +67,9 @@ class LogState:
         """Of a task that is not known: the worst."""
         known = self._trees.tasks.get(task)
         return known.labels if known else WORST
+
+    def seen(self, instance: str) -> Label:
+        return self._trees.instances.get(instance, CLEAN)
 
     def reserve(self, grant: Grant, counted: Collection[Counted]) -> bool:
         with self._lock:
