@@ -22,10 +22,11 @@ from forestall.core.ask import (
 from forestall.core.effects import Effect
 from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.model import Mandate, Ruling, Tool
+from forestall.core.task import OPEN
 from forestall.pep.guard import Guard
 from forestall.pep.point import DecisionPoint
 from forestall.port import Position, Written
-from forestall.testing.world import AGENT, NOW, World, facts
+from forestall.testing.world import AGENT, NOW, PERMITTED, World, facts
 
 EVERYTHING = Mandate("default", "anything", ("*",), frozenset(Effect), 60_000)
 
@@ -37,6 +38,8 @@ class Program:
     world: World = field(default_factory=World)
     mandate: Mandate = EVERYTHING
     rule: Callable[[Any], Ruling] | None = None
+    opening: Ruling = PERMITTED
+    """What policy says of a task that is to be opened."""
     now: int = NOW
     closed: int = 0
     before: Callable[[Any], None] = lambda _ask: None
@@ -90,6 +93,8 @@ class Program:
                 return self.state.reserve(ask.grant, ask.effects)
             case Release():
                 return self.state.release(ask.grant, ask.effects)
+            case Evaluate() if ask.question.tool is OPEN:
+                return self.opening
             case Evaluate() if self.rule is not None:
                 return self.rule(ask.question)
             case Record():

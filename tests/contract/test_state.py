@@ -402,6 +402,18 @@ def test_closing_a_tainted_task_and_opening_a_clean_one_launders_nothing(state: 
     assert state.labels("fresh") == CLEAN
 
 
+def test_what_an_instance_has_seen_is_known_before_it_opens_its_next_task(state: State) -> None:
+    books = Books(state)
+    assert state.seen("i-1") == CLEAN
+    books.write(opened(replace(ROOT, task="first"), HOLDER, NOW, WORST))
+    assert state.seen("i-1") == WORST
+    books.write(closed("first", "completed", NOW))
+    assert state.seen("i-1") == WORST
+    assert state.seen("i-2") == CLEAN
+    books.write(opened(replace(ROOT, task="nobody", instance=""), replace(HOLDER, instance=""), NOW, WORST))
+    assert state.seen("") == CLEAN
+
+
 def test_what_an_instance_learns_in_one_task_it_knows_in_its_others(state: State) -> None:
     books = Books(state)
     books.write(opened(ROOT, HOLDER, NOW), opened(replace(ROOT, task="other"), HOLDER, NOW))

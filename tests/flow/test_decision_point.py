@@ -380,6 +380,59 @@ def test_a_mandate_that_is_not_there_is_refused_by_name(home: Home) -> None:
     play(home, scenario)
 
 
+def test_a_task_that_policy_forbids_is_refused_recorded_and_never_opened(home: Home) -> None:
+    forbid = '@id("closed") forbid (principal, action == Action::"forestall/open", resource);'
+    (home.policy / "closed.cedar").write_text(forbid)
+
+    async def scenario(_: Point) -> None:
+        peer = await Peer.connect(home.socket)
+        peer.send({"type": "hello", "protocol": PROTOCOL, "kind": "gateway", "server": SERVER})
+        answer = await peer.receive()
+        (denied,) = entries(home, Stream.DENIALS)
+        assert (denied["tool"], denied["reason"]) == ("forestall/open", "forbidden")
+        assert denied["policies"] == ["closed"]
+        assert answer["type"] == "refused"
+        assert denied["id"] in answer["sentence"]
+        assert "closed" not in answer["sentence"]
+        assert await peer.ended()
+        assert kinds(home) == []
+        await peer.close()
+
+    play(home, scenario)
+
+
+def test_an_opened_task_says_which_policy_let_it_and_has_what_that_left(home: Home) -> None:
+    permit = '@id("short") @lifetime_minutes("1") permit (principal, action == Action::"forestall/open", resource);'
+    (home.policy / "short.cedar").write_text(permit)
+
+    async def scenario(_: Point) -> None:
+        peer = await Peer.gateway(home.socket)
+        (opened,) = entries(home)
+        assert opened["policies"] == ["forestall:open-task", "short"]
+        assert opened["policy_digest"] == peer.welcome["policy_digest"]
+        assert opened["expires_at"] - opened["at"] == 60_000
+        await peer.close()
+
+    play(home, scenario)
+
+
+def test_a_task_without_a_purpose_is_refused_and_told_what_is_missing(home: Home) -> None:
+    home.mandates.mkdir()
+    (home.mandates / "default.toml").write_text(
+        'purpose = ""\ntools = ["files/*"]\neffects = ["read"]\nlifetime_minutes = 5\n'
+    )
+
+    async def scenario(_: Point) -> None:
+        peer = await Peer.connect(home.socket)
+        peer.send({"type": "hello", "protocol": PROTOCOL, "kind": "gateway", "server": SERVER})
+        answer = await peer.receive()
+        assert "unclear_intent" in answer["sentence"]
+        assert "`purpose` is missing" in answer["sentence"]
+        await peer.close()
+
+    play(home, scenario)
+
+
 def test_status_says_what_is_connected(home: Home) -> None:
     async def scenario(_: Point) -> None:
         peer = await Peer.gateway(home.socket)

@@ -25,6 +25,7 @@ from forestall.core.ask import (
     Verify,
 )
 from forestall.core.effects import Effect
+from forestall.core.entry import Kind
 from forestall.core.errors import Unavailable
 from forestall.core.flow import govern
 from forestall.core.model import Assurance, Deny, Done, Fate, Mandate, Subject, Undone
@@ -560,4 +561,4 @@ def test_no_task_is_opened_for_who_waits_no_more(late: bool) -> None:
         drive.stop(KeyboardInterrupt())
     with pytest.raises(CannotDo):
         drive.go()
-    assert world.entries == []
+    assert [entry.kind for entry in world.entries] == [Kind.DENIED]

@@ -25,6 +25,7 @@ from forestall.core.model import Approval, Decision, Deny, Hold, Ruling
 from forestall.core.reason import Reason
 from forestall.pep.codec import Codec
 from forestall.pep.guard import MAX_ARGUMENTS
+from forestall.testing.world import PERMITTED
 from tests.guards import EVERYTHING, Program
 
 FORBIDDEN = Ruling(Decision.DENY, "b", "s", Reason.FORBIDDEN, ("no",))
@@ -96,6 +97,36 @@ def test_a_refusal_survives_the_way_between_processes(program: Program) -> None:
     refusal = Refused(Deny("1", Reason.FORBIDDEN), "no")
     again = pickle.loads(pickle.dumps(refusal))
     assert (again.decision, str(again)) == (refusal.decision, "no")
+
+
+def test_a_task_that_policy_refuses_is_not_entered(program: Program) -> None:
+    program.opening = replace(FORBIDDEN, detail="for the operator")
+    with pytest.raises(Refused, match="not opened") as caught, program.guard.task("tidy up"):
+        raise AssertionError("entered")
+    assert caught.value.reason is Reason.FORBIDDEN
+    assert "for the operator" not in str(caught.value)
+    assert program.reasons() == ["forbidden"]
+    program.opening = PERMITTED
+    with program.guard.task("tidy up"):
+        pass
+
+
+def test_an_async_task_that_policy_refuses_is_not_entered(program: Program) -> None:
+    program.opening = FORBIDDEN
+
+    async def main() -> None:
+        async with program.guard.task("tidy up"):
+            raise AssertionError("entered")
+
+    with pytest.raises(Refused) as caught:
+        asyncio.run(main())
+    assert caught.value.reason is Reason.FORBIDDEN
+
+
+@pytest.mark.parametrize("purpose", ["", " "])
+def test_a_task_without_a_purpose_is_not_entered(program: Program, purpose: str) -> None:
+    with pytest.raises(Refused, match="`purpose` is missing"), program.guard.task(purpose):
+        raise AssertionError("entered")
 
 
 def test_a_held_function_does_not_run(program: Program) -> None:
@@ -331,8 +362,8 @@ def test_a_call_cancelled_before_it_started_does_nothing(program: Program) -> No
             deciding.set()
             await asyncio.Event().wait()
 
-        program.point.handlers_async[Evaluate] = slow  # type: ignore[index]
         async with program.guard.task("look"):
+            program.point.handlers_async[Evaluate] = slow  # type: ignore[index]
             call = asyncio.create_task(work())
             await deciding.wait()
             call.cancel()

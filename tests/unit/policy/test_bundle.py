@@ -9,6 +9,7 @@ from forestall.policy import bundle
 from forestall.policy.bundle import from_texts, read
 from forestall.policy.text import cut, tokens
 
+BUILTIN = ["forestall:open-task", "forestall:own-files"]
 PERMIT = "permit (principal, action, resource);"
 
 
@@ -77,7 +78,7 @@ def test_a_directory_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     (tmp_path / "b.cedar").write_text(PERMIT)
     (tmp_path / "a.cedar").write_text(PERMIT)
     (tmp_path / "notes.txt").write_text("not a policy")
-    assert [policy.id for policy in read(tmp_path).policies] == ["forestall:own-files", "a:1", "b:1"]
+    assert [policy.id for policy in read(tmp_path).policies] == [*BUILTIN, "a:1", "b:1"]
 
 
 def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_empty_directory_holds_only_what_is_built_in(tmp_path: Path) -> None:
-    assert [policy.id for policy in read(tmp_path).policies] == ["forestall:own-files"]
+    assert [policy.id for policy in read(tmp_path).policies] == BUILTIN
 
 
 @pytest.mark.parametrize(
