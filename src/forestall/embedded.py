@@ -27,6 +27,7 @@ from forestall.pep import guard
 from forestall.pep.point import DecisionPoint
 from forestall.run import run
 from forestall.server.listening import Lock, prepare
+from forestall.tokens import no_tokens
 
 KEEP_HOUSE_S = 1.0
 """Seconds between writes to the index of what follows from the ledger."""
@@ -63,7 +64,7 @@ class _Embedded:
         prepare(home)
         self._lock = Lock.acquire(home.run / "lock")
         try:
-            self._parts = wire.build(home, load(home), wire.no_rules)
+            self._parts = wire.build(home, load(home), wire.no_rules, no_tokens)
         except BaseException:
             self._lock.release()
             raise

@@ -6,6 +6,7 @@ line where there is one, and what to write.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from forestall.core.toml import parse_toml
 from forestall.home import Home
 from forestall.identity_table import Table
 from forestall.proof.algorithm import Algorithm
+from forestall.proof.fault import Fault, InvalidProof
 from forestall.proof.github import ISSUER as GITHUB
 from forestall.proof.github import Workflows
 from forestall.proof.id_jag import MAX_LIFE_MS as GRANT_LIFE_MS
@@ -36,7 +38,12 @@ MAX_FILE = 1024 * 1024
 ALGORITHMS = ("RS256", "ES256")
 """Unless a rule says otherwise: what Kubernetes, GitHub and most identity providers sign with."""
 
+CLIENT_ALGORITHMS = ("EdDSA", "ES256", "RS256")
+"""Unless a client or a front end says otherwise."""
+
 DAY_S = 86_400
+
+_CLIENT = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _WHO = ("issuer", "algorithms", "skew_s", "loopback", "jwks", "ca_file", "token_file")
 
@@ -111,6 +118,28 @@ class Grants:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisteredClient:
+    """A workload that signs for itself (RFC 7523), and the one trust domain that it is of."""
+
+    id: str
+    """Its `client_id`, and its name to policy: a SPIFFE ID of the trust domain, or a word of its own."""
+    trust_domain: str
+    jwks: Path
+    """Its public keys: a JWK Set."""
+    algorithms: frozenset[Algorithm]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEnd:
+    """Where users say what they want. Its word on that counts, for users of these issuers."""
+
+    issuer: str
+    jwks: Path
+    users: tuple[str, ...]
+    algorithms: frozenset[Algorithm]
+
+
+@dataclass(frozen=True, slots=True)
 class Identities:
     """Everything in the file. No two rules of one kind are for the same issuer."""
 
@@ -120,6 +149,15 @@ class Identities:
     grants: tuple[Grants, ...] = ()
     sources: Mapping[str, KeySource] = field(default_factory=lambda: MappingProxyType({}))
     """By issuer: one for all of its rules."""
+    clients: tuple[RegisteredClient, ...] = ()
+    front_ends: tuple[FrontEnd, ...] = ()
+    workload_api: str = ""
+    """Where our own Workload API is; empty: where `SPIFFE_ENDPOINT_SOCKET` says."""
+
+    @property
+    def tenants(self) -> Mapping[str, str]:
+        """By trust domain."""
+        return MappingProxyType({each.name: each.tenant for each in self.trust_domains})
 
     def tenant(self, trust_domain: str) -> str | None:
         """Whose workloads those of the trust domain are; None for one that is not configured."""
@@ -150,7 +188,7 @@ def load_identities(home: Home) -> Identities:
 
 
 def _read(top: Table) -> Identities:
-    top.require_known("trust_domains", "issuers", "users", "grants")
+    top.require_known("workload_api", "trust_domains", "issuers", "users", "grants", "clients", "front_ends")
     domains = tuple(map(_trust_domain, top.tables("trust_domains")))
     _require_once(top, "trust_domains", [each.name for each in domains], "trust domain")
     names = [each.name for each in domains]
@@ -177,7 +215,22 @@ def _read(top: Table) -> Identities:
                     "and loopback in each of its sections."
                 )  # fmt: skip
     _require_apart(top, issuers)
-    return Identities(domains, issuers, users, grants, MappingProxyType(sources))
+    clients = tuple(_client(table, names, issuers) for table in top.tables("clients"))
+    _require_once(top, "clients", [each.id for each in clients], "client")
+    front_ends = tuple(
+        _front_end(table, [each.rule.issuer for each in users + grants]) for table in top.tables("front_ends")
+    )
+    _require_once(top, "front_ends", [each.issuer for each in front_ends], "front end")
+    return Identities(
+        domains,
+        issuers,
+        users,
+        grants,
+        MappingProxyType(sources),
+        clients,
+        front_ends,
+        top.text("workload_api") if top.has("workload_api") else "",
+    )
 
 
 def _trust_domain(table: Table) -> TrustDomain:
@@ -296,6 +349,50 @@ def _grants(table: Table) -> Grants:
     return Grants(rule, _source(table))
 
 
+def _client(table: Table, trust_domains: list[str], issuers: tuple[WorkloadIssuer, ...]) -> RegisteredClient:
+    table.require_known("id", "trust_domain", "jwks", "algorithms", needed=("id", "trust_domain", "jwks"))
+    trust_domain = table.text("trust_domain")
+    if trust_domain not in trust_domains:
+        raise table.error("trust_domain", "this trust domain is not there; write a [[trust_domains]] with its name.")
+    name = table.attempt("id", lambda: _require_client(table.text("id"), trust_domain))
+    for each in issuers:
+        if each.rule.trust_domain == trust_domain and _vouches(
+            each.rule.rule, name.removeprefix(f"spiffe://{trust_domain}")
+        ):
+            raise table.error(
+                "id", f"{each.rule.issuer} vouches for this workload already; give the client a name of its own."
+            )
+    jwks = table.path("jwks")
+    assert jwks is not None
+    return RegisteredClient(name, trust_domain, jwks, _algorithms(table, CLIENT_ALGORITHMS))
+
+
+def _require_client(name: str, trust_domain: str) -> str:
+    """A client's id, which is a workload's name: of its own trust domain, where it is a SPIFFE ID."""
+    if name.startswith("spiffe://"):
+        if parse_workload_id(name).trust_domain != trust_domain:
+            raise InvalidProof(Fault.WRONG_TRUST_DOMAIN, "a SPIFFE ID of another trust domain")
+    elif not _CLIENT.fullmatch(name):
+        raise ValueError("a client's id is a SPIFFE ID, or a word of a-z A-Z 0-9 . - _")
+    return name
+
+
+def _vouches(rule: Rule, path: str) -> bool:
+    if isinstance(rule, ServiceAccounts):
+        return path.startswith(f"{rule.prefix}/ns/")
+    return isinstance(rule, Workflows | Listed) and any(each.path == path for each in rule.workloads)
+
+
+def _front_end(table: Table, known: list[str]) -> FrontEnd:
+    table.require_known("issuer", "jwks", "users", "algorithms", needed=("issuer", "jwks", "users"))
+    users = table.texts("users")
+    if not users or not set(users) <= set(known):
+        raise table.error("users", "`users` names issuers that are in a [[users]] or a [[grants]].")
+    jwks = table.path("jwks")
+    assert jwks is not None
+    return FrontEnd(table.text("issuer"), jwks, users, _algorithms(table, CLIENT_ALGORITHMS))
+
+
 def _source(table: Table) -> KeySource:
     loopback = table.flag("loopback")
     return KeySource(
@@ -333,8 +430,8 @@ def _namespaces(table: Table) -> frozenset[str] | None:
     return frozenset(names)
 
 
-def _algorithms(table: Table) -> frozenset[Algorithm]:
-    names = table.texts("algorithms", ALGORITHMS)
+def _algorithms(table: Table, default: tuple[str, ...] = ALGORITHMS) -> frozenset[Algorithm]:
+    names = table.texts("algorithms", default)
     known = [each.value for each in Algorithm]
     for name in names:
         if name not in known:
@@ -347,7 +444,7 @@ def _require_once(top: Table, section: str, names: list[str], what: str) -> None
         if count > 1:
             second = [at for at, each in enumerate(names) if each == name][1]
             raise top.tables(section)[second].error(
-                "name" if what == "trust domain" else "issuer",
+                {"trust domain": "name", "client": "id"}.get(what, "issuer"),
                 f"this {what} has a [[{section}]] already; join the two.",
             )
 

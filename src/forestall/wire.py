@@ -40,6 +40,7 @@ from forestall.policy import bundle
 from forestall.policy.cedar import CedarEngine
 from forestall.policy.schema import METHOD_TOOL
 from forestall.port import Position, Written
+from forestall.tokens import Tokens, TokensOf, open_tokens, renew
 
 Handler = Callable[[Any], Any]
 
@@ -91,16 +92,36 @@ class Parts:
     facts: Files
     rules: Rules
     now: Callable[[], int]
+    tokens: Tokens | None = None
+    """Who can be verified besides the peers of the socket, and what grants are signed with; None without rules."""
+    issuer: str = ""
+    """What clients call us, a URL. Empty until it is known where we listen."""
 
     def reload(self) -> None:
         """Take in the rules as they are on disk now; where they do not check, keep the old and raise SetupError."""
-        self.rules = load_rules(self.home)
+        rules, held = load_rules(self.home), self.tokens
+        self.tokens = renew(held, self.home, now=self.now, issuer=self.issuer)
+        self.rules = rules
+        if held is not None and (self.tokens is None or self.tokens.verifiers is not held.verifiers):
+            held.close()
+
+    def called(self, issuer: str) -> None:
+        """What clients call us is known: our tokens name it."""
+        self.issuer = issuer
+        if self.tokens is not None:
+            self.tokens.issuer = issuer
+
+    def client_authorities(self) -> tuple[bytes, ...]:
+        """Those that client certificates may come from, in DER, by the trust bundles of this moment."""
+        return () if self.tokens is None else self.tokens.verifiers.authorities(self.now())
 
     def close(self) -> None:
         """The ledger last: it signs what everything else wrote."""
         with ExitStack() as closing:
             closing.callback(self.ledger.close)
             closing.callback(self.state.close)
+            if self.tokens is not None:
+                closing.callback(self.tokens.close)
 
 
 def load_rules(home: Home, declared: Sequence[Tool] = ()) -> Rules:
@@ -128,11 +149,18 @@ def no_rules(home: Home) -> Rules:
     return Rules(FileCatalogue(), CedarEngine.build(bundle.from_texts({}), ()), load_mandates(home), 0)
 
 
-def build(home: Home, config: Config | None = None, rules_of: Callable[[Home], Rules] = load_rules) -> Parts:
+def build(
+    home: Home,
+    config: Config | None = None,
+    rules_of: Callable[[Home], Rules] = load_rules,
+    tokens_of: TokensOf = open_tokens,
+) -> Parts:
     """Open everything. The caller holds the home's lock, and closes the parts.
 
+    `tokens_of`: `no_tokens` for a program that serves nobody.
+
     Raises:
-        SetupError: settings, policy, catalogue, mandates or keys are missing or malformed.
+        SetupError: settings, policy, catalogue, mandates, identities or keys are missing or malformed.
         Unavailable: the disk does not take the ledger.
         Tampered: the ledger does not verify.
     """
@@ -145,9 +173,13 @@ def build(home: Home, config: Config | None = None, rules_of: Callable[[Home], R
         ledger = FileLedger.open(home.ledger, keys=pair, now=clock, quota=quota)
         undo.callback(ledger.close)
         state = open_state(home.state, ledger)
+        undo.callback(state.close)
+        tokens = tokens_of(home, now=clock, issuer=config.http.issuer)
         undo.pop_all()
     uids = (os.geteuid(), *config.serve.allowed_uids)
-    return Parts(home, config, ledger, state, LocalIdentity(uids), _files(home, config, uids), rules, clock)
+    own = _files(home, config, uids)
+    issuer = config.http.issuer
+    return Parts(home, config, ledger, state, LocalIdentity(uids), own, rules, clock, tokens, issuer)
 
 
 def handlers(parts: Parts, *, directory: str) -> dict[type, Handler]:

@@ -38,6 +38,7 @@ VERBS = {
     Kind.PERMITTED: "permit",
     Kind.SETTLED: "settled",
     Kind.CLOSED: "close",
+    Kind.USED: "used",
     Kind.DENIED: "deny",
     Kind.HELD: "hold",
     Kind.REPEATED: "repeated",

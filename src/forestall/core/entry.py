@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -48,6 +48,7 @@ class Kind(StrEnum):
     PERMITTED = "permitted"
     SETTLED = "settled"
     CLOSED = "closed"  # a task, and all below it
+    USED = "used"  # what counts once, and was shown: proofs, assertions, tickets
     ORDERED = "ordered"  # tasks killed, suspended or resumed, or their risk, by a person or a signal
     APPROVED = "approved"  # a held action, by a person
     DECLINED = "declined"  # a held action, by a person; final for the task
@@ -56,6 +57,18 @@ class Kind(StrEnum):
     REPEATED = "repeated"  # a denial that came again, counted
     SUPPRESSED = "suppressed"  # denials beyond the quota, counted
     QUARANTINED = "quarantined"  # a tool whose definition is not the reviewed one
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Something that counts once."""
+
+    id: str
+    """A digest: nothing of what was shown."""
+    by: str
+    """Who showed it, as verified: whose quota it counts to."""
+    until: int
+    """From then on it is refused for its age alone, in milliseconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +134,12 @@ def ordered(command: Command, id: str, at: int) -> Entry:  # noqa: A002 - as in 
         **({"level": command.level.value} if command.level is not None else {}),
     }
     return Entry(Stream.PERMITS, Kind.ORDERED, id, at, body)
+
+
+def used(id: str, uses: Iterable[Use], at: int, *, durable: bool) -> Entry:  # noqa: A002 - as in Entry
+    """`durable`: False only where an entry that has to be synced follows before anybody is answered."""
+    body = {"used": [{"id": use.id, "by": use.by, "until": use.until} for use in uses]}
+    return Entry(Stream.PERMITS, Kind.USED, id, at, body, durable)
 
 
 def permitted(permit: Permit, action: Action, subject: Subject, facts: Facts, *, durable: bool) -> Entry:

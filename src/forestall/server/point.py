@@ -20,6 +20,7 @@ from forestall.core.sweep import sweep
 from forestall.core.task import close_task
 from forestall.run import run_async
 from forestall.server.connection import Connection
+from forestall.server.shared import shared
 from forestall.wire import Parts, handlers
 
 if TYPE_CHECKING:
@@ -87,7 +88,14 @@ class Point:
         from forestall.server.http.listener import listen
         from forestall.server.routes import routes
 
-        self._http = await listen(parts.config.http, routes(parts), root=parts.home.root, complain=self._say_once)
+        self._http = await listen(
+            parts.config.http,
+            routes(parts),
+            root=parts.home.root,
+            authorities=parts.client_authorities,
+            complain=self._say_once,
+        )
+        parts.called(self._http.url)
 
     async def _stop_listening(self) -> None:
         if self._http is not None:
@@ -168,6 +176,8 @@ class Point:
             "tools": len(rules.catalogue.all()),
             "mandates": sorted(rules.mandates),
             "notice": rules.notice or parts.state.fault,
+            "shared_identities": shared(parts.state.open_tasks()),
+            "identity_problems": list(parts.tokens.verifiers.problems) if parts.tokens is not None else [],
             "http": None if self._http is None else self._http.url,
             "connections": [_connection_status(one) for one in self._connections if one.grant is not None],
             "open_tasks": len(parts.state.open_tasks()),
@@ -195,8 +205,18 @@ class Point:
         await run_async(sweep(permits, self.parts.now()), table)
         if close_open:
             for grant in self.parts.state.open_tasks():
+                if grant.key:  # held by whoever has the key, and not on a connection
+                    continue
                 with suppress(CannotDo):  # tried again at the next start; without a connection nobody holds it
                     await run_async(close_task(grant.task, "swept", self.parts.now()), table)
+
+    async def _close_expired(self) -> None:
+        """Tasks that no connection closes when it ends."""
+        at = self.parts.now()
+        for grant in self.parts.state.open_tasks():
+            if grant.key and at >= grant.expires_at:
+                with suppress(CannotDo):  # tried again at the next look
+                    await run_async(close_task(grant.task, "expired", at), handlers(self.parts, directory=""))
 
     async def _keep_house(self) -> None:
         before: set[str] = set()
@@ -218,6 +238,7 @@ class Point:
         running = {name for connection in self._connections for name in connection.running}
         orphans = self._unsettled() - running
         await self._tidy(orphans & before, close_open=False)
+        await self._close_expired()
         await asyncio.to_thread(self.parts.state.flush)
         return orphans
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from forestall.server.http.message import Routes
+from forestall.server.oauth.routes import routes as token_routes
 from forestall.wire import Parts
 
 
-def routes(parts: Parts) -> Routes:  # noqa: ARG001
+def routes(parts: Parts) -> Routes:
     """By method and path."""
-    return {}
+    return {**token_routes(parts)}

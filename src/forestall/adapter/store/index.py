@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LAYOUT = 2
+LAYOUT = 3
 """Of the tables and of what is in them. An index of another layout is thrown away."""
 
 BUSY_MS = 2_000
@@ -25,6 +25,7 @@ CREATE TABLE stream(name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE task(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE permit(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE instance(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE used(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -37,6 +38,8 @@ class Batch:
     permits: Mapping[str, Any] = field(default_factory=dict)
     instances: Mapping[str, Any] = field(default_factory=dict)
     """Of workloads: what each has seen."""
+    used: Mapping[str, Any] = field(default_factory=dict)
+    """What counts once, and was shown."""
 
 
 class Index:
@@ -67,7 +70,7 @@ class Index:
             self._connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={LAYOUT}; COMMIT;")
 
     def load(self) -> Batch:
-        return Batch(*(self._rows(table) for table in ("stream", "task", "permit", "instance")))
+        return Batch(*(self._rows(table) for table in ("stream", "task", "permit", "instance", "used")))
 
     def _rows(self, table: str) -> dict[str, Any]:
         key = "name" if table == "stream" else "id"
@@ -83,6 +86,7 @@ class Index:
             self._put("task", "id", batch.tasks)
             self._put("permit", "id", batch.permits)
             self._put("instance", "id", batch.instances)
+            self._put("used", "id", batch.used)
             run("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):

@@ -27,6 +27,7 @@ from forestall.adapter.store.rows import (
 from forestall.adapter.store.taken import Taken
 from forestall.adapter.store.tree import Task, Trees
 from forestall.adapter.store.upstream import Undecided
+from forestall.adapter.store.used import Used
 from forestall.core.budget import returned, uses
 from forestall.core.entry import Kind, Stream
 from forestall.core.errors import Tampered, cure
@@ -47,6 +48,8 @@ class LogState:
         self._flushing = threading.Lock()
         self._trees = Trees()
         self._undecided = Undecided()
+        self.used = Used()
+        """What counts once, and was shown."""
         self._unsettled: dict[str, Unsettled] = {}
         self._taken = {stream: Taken() for stream in Stream}
         self._early: set[int] = set()
@@ -201,6 +204,8 @@ class LogState:
                 self._permit(body, index)
             case Kind.SETTLED:
                 self._settle(body)
+            case Kind.USED:
+                self.used.take(body)
             case _:
                 pass
 
@@ -283,6 +288,7 @@ class LogState:
             tasks={name: task_row(task) if task else None for name, task in tasks.items()},
             permits={name: known.row() if known else None for name, known in permits.items()},
             instances={name: label_row(trees.instances[name]) for name in trees.changed_instances},
+            used=self.used.changed(),
         )
         self._dirty_streams, self._dirty_permits = set(), set()
         trees.changed_tasks, trees.changed_instances = set(), set()
@@ -297,6 +303,7 @@ class LogState:
             self._unsettled[name] = Unsettled.read(row)
         for name, row in batch.instances.items():
             self._trees.instances[name] = label_of(row)
+        self.used.load(batch.used)
         self._trees.changed_tasks = set()
 
 

@@ -1,0 +1,170 @@
+"""A workload opens a task: under a mandate, for a user that was verified or for nobody, with what that user asked."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from forestall.core.entry import Use
+from forestall.core.mandate import Wish
+from forestall.core.model import NOTHING, Json, Subject
+from forestall.core.reason import Reason
+from forestall.core.task import open_task
+from forestall.proof.fault import Fault, InvalidProof
+from forestall.proof.request import MAX_REQUEST, UserRequest
+from forestall.proof.token import DETAIL_TYPE, MAX_ENTRIES
+from forestall.proof.user import user_id
+from forestall.server.http.message import Response
+from forestall.server.oauth.answer import granted_or_closed
+from forestall.server.oauth.authenticate import Caller
+from forestall.server.oauth.form import Form, bad_details, read_details, required
+from forestall.server.oauth.refusal import Code, Refusal, refused_as
+from forestall.server.oauth.service import Service, use_of
+
+MEMBERS = frozenset({"type", "mandate", "parameters", "purpose", "request", "signed_request", "expires_in_s"})
+TEXTS = ("mandate", "purpose", "request", "signed_request")
+
+MAX_TEXT = {"mandate": 128, "purpose": 1024, "request": MAX_REQUEST, "signed_request": 16_384}
+"""Characters of each."""
+
+YEAR_S = 366 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the request asks for."""
+
+    mandate: str
+    parameters: Mapping[str, str]
+    purpose: str
+    request: str
+    """In the words of the workload: asserted, and good for nothing but the record."""
+    signed_request: str
+    """In the words of a front end."""
+    lifetime_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The user that the task is for."""
+
+    user: str = ""
+    uses: tuple[Use, ...] = ()
+
+
+async def for_nobody(service: Service, caller: Caller, form: Form) -> Response:
+    """`client_credentials` (RFC 6749, 4.4)."""
+    return await _open(service, caller, form, Served())
+
+
+async def for_signed_in(service: Service, caller: Caller, form: Form) -> Response:
+    """A token exchange with the user's ID token as its subject (RFC 8693, 2.1)."""
+    with refused_as(Code.INVALID_REQUEST):  # RFC 8693, 2.2.2
+        user = await service.tokens.verifiers.user(required(form, "subject_token"), caller.at)
+        _require_tenant(user.tenant, caller.subject)
+    return await _open(service, caller, form, Served(user_id(user.issuer, user.subject)))
+
+
+async def for_asserted(service: Service, caller: Caller, form: Form) -> Response:
+    """`jwt-bearer` with an ID-JAG (RFC 7523, 2.1)."""
+    opening = _read(read_details(form))
+    with refused_as(Code.INVALID_GRANT):
+        found = await service.tokens.verifiers.grant(
+            required(form, "assertion"),
+            client=caller.subject.id,
+            proof=caller.proof,
+            certificate=caller.certificate,
+            now=caller.at,
+        )
+        _require_tenant(found.tenant, caller.subject)
+        if found.resources and service.tokens.issuer not in found.resources:
+            raise InvalidProof(Fault.SCOPE, "it is for other resources")
+    if found.scope is not None and opening.mandate not in found.scope:
+        raise Refusal(Code.INVALID_SCOPE, Reason.OUT_OF_SCOPE, "the user's grant does not name this mandate")
+    served = Served(user_id(found.issuer, found.subject), (use_of(found.once, caller.subject),))
+    return await _open(service, caller, form, served)
+
+
+async def _open(service: Service, caller: Caller, form: Form, served: Served) -> Response:
+    opening = _read(read_details(form))
+    said = await _said(service, opening, served, caller.at)
+    uses = (*caller.uses, *served.uses, *((use_of(said.once, caller.subject),) if said is not None else ()))
+    service.claim(uses, caller.at)
+    await service.write_down(uses, caller.at, durable=False)  # what is opened next is synced, and this with it
+    mandate = service.parts.rules.mandates.get(opening.mandate)
+    if mandate is None:
+        raise Refusal(Code.DENIED, Reason.UNCLEAR_INTENT, f"there is no mandate {opening.mandate!r:.140}")
+    wish = _wish(opening, served, said)
+    flow = open_task(mandate, secrets.token_hex(16), caller.subject, caller.at, wish=wish)
+    grant = await service.decide(flow, caller.subject)
+    return await granted_or_closed(service, grant, caller.subject, caller.at)
+
+
+def _wish(opening: Opening, served: Served, said: UserRequest | None) -> Wish:
+    return Wish(
+        parameters=opening.parameters,
+        user=served.user,
+        request=_digest(said.text) if said is not None else "",
+        lifetime_ms=opening.lifetime_ms,
+    )
+
+
+async def _said(service: Service, opening: Opening, served: Served, at: int) -> UserRequest | None:
+    if not opening.signed_request:
+        return None
+    with refused_as(Code.INVALID_DETAILS):
+        tokens = service.tokens
+        said = await tokens.verifiers.request(opening.signed_request, audience=tokens.issuer, now=at)
+        if said.user != served.user:
+            raise InvalidProof(Fault.WRONG_SUBJECT, "it is another user's request")
+    return said
+
+
+def _digest(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _require_tenant(tenant: str, subject: Subject) -> None:
+    if tenant != subject.tenant:
+        raise InvalidProof(Fault.WRONG_TENANT, "a workload serves users of its own tenant alone")
+
+
+def _read(details: list[Json]) -> Opening:
+    """Raises Refusal: invalid_authorization_details."""
+    if len(details) != 1 or not isinstance(details[0], dict):
+        raise bad_details("not one object")
+    detail: dict[str, Any] = details[0]
+    if detail.get("type") != DETAIL_TYPE or not MEMBERS.issuperset(detail):
+        raise bad_details("a type, or a member, that is not known here")
+    texts = {name: _text(detail, name) for name in TEXTS}
+    if texts["request"] and texts["signed_request"]:
+        raise bad_details("one request, not two")
+    return Opening(parameters=_parameters(detail), lifetime_ms=_lifetime(detail), **texts)
+
+
+def _text(detail: Mapping[str, Any], name: str) -> str:
+    value = detail.get(name, "")
+    if not isinstance(value, str) or len(value) > MAX_TEXT[name] or (name in detail and not value):
+        raise bad_details(f"`{name}` is not a text of 1 to {MAX_TEXT[name]} characters")
+    return value
+
+
+def _parameters(detail: Mapping[str, Any]) -> Mapping[str, str]:
+    value = detail.get("parameters", NOTHING)
+    if not isinstance(value, Mapping) or len(value) > MAX_ENTRIES:
+        raise bad_details("`parameters` is not an object")
+    if not all(isinstance(each, str) for each in value.values()):
+        raise bad_details("`parameters` are texts")
+    return dict(value)
+
+
+def _lifetime(detail: Mapping[str, Any]) -> int | None:
+    if "expires_in_s" not in detail:
+        return None
+    value = detail["expires_in_s"]
+    if type(value) is not int or not 0 < value <= YEAR_S:
+        raise bad_details("`expires_in_s` is not a whole number of seconds, at most a year")
+    return int(value) * 1000
