@@ -1,4 +1,4 @@
-"""A token service to talk to, and workloads that talk to it: real keys, real requests, the routes as they are served."""
+"""A token service to talk to, and workloads that talk to it: real keys, real requests, the routes as they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from forestall.core.entry import Stream
-from forestall.core.model import Decision, Ruling
 from forestall.home import Home
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.client_assertion import ASSERTION_TYPE, make_assertion
@@ -35,6 +34,9 @@ DOMAIN = "example.org"
 
 POLICY = """\
 @id("reads") permit (principal, action in Action::"read", resource);
+@id("opens") permit (principal, action == Action::"forestall/open", resource);
+@id("hands-on") permit (principal, action == Action::"forestall/delegate", resource);
+@id("lives-on") permit (principal, action == Action::"forestall/extend", resource);
 """
 
 WORK = """\
@@ -60,21 +62,6 @@ tenant = "acme"
 name = "other.example"
 tenant = "other"
 """
-
-
-class Agreeing:
-    """Policy, and a yes to whatever is asked of Forestall itself."""
-
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def evaluate(self, question: Any) -> Ruling:
-        if question.tool.server == "forestall":
-            return Ruling(Decision.PERMIT, "sha256:0", "sha256:0", policies=("agreed",))
-        return self._engine.evaluate(question)
 
 
 @dataclass(frozen=True)
@@ -248,11 +235,12 @@ def desk_at(root: Path, *, identity: str = IDENTITY) -> Iterator[Desk]:
 
 
 @contextmanager
-def opened(root: Path, keys: Mapping[str, SigningKey], holding: Mapping[str, SigningKey] | None = None) -> Iterator[Desk]:
+def opened(
+    root: Path, keys: Mapping[str, SigningKey], holding: Mapping[str, SigningKey] | None = None
+) -> Iterator[Desk]:
     """A home that is there already, as after a restart. `holding`: keys that agents kept."""
     parts = build(Home(root))
     parts.called(ISSUER)
-    parts.rules = replace(parts.rules, engine=Agreeing(parts.rules.engine))
     try:
         desk = Desk(Home(root), parts)
         for name, key in keys.items():

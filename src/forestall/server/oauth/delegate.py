@@ -71,7 +71,7 @@ async def receive(service: Service, caller: Caller, form: Form) -> Response:
     service.claim(uses, caller.at)
     await service.write_down(uses, caller.at, durable=False)  # the task's own entry is synced next, and this with it
     action = service.ask(DELEGATE.id, ticket.arguments, task=ticket.task, proof=ticket.by, name=ticket.id)
-    grant = await service.decide(delegate(action, caller.subject, secrets.token_hex(16)), caller.subject)
+    grant = await service.decide(delegate(action, caller.subject, secrets.token_hex(16)), caller.subject, action.id)
     return await granted_or_closed(service, grant, caller.subject, caller.at)
 
 

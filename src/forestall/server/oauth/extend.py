@@ -23,7 +23,7 @@ async def live_on(service: Service, caller: Caller, form: Form) -> Response:
     service.claim(caller.uses, caller.at)
     await service.write_down(caller.uses, caller.at, durable=False)  # the extension is synced next, and this with it
     action = service.ask(EXTEND.id, {"expires_at": until}, task=grant.task, proof=caller.subject)
-    longer = await service.decide(extend(action), caller.subject)
+    longer = await service.decide(extend(action), caller.subject, action.id)
     with refused_as(Code.INVALID_DETAILS):
         return granted(service, longer, caller.subject, caller.at)
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from forestall.core.effects import Effect
 from forestall.core.entry import Use
-from forestall.core.mandate import Wish
+from forestall.core.mandate import Origin, Wish
 from forestall.core.model import NOTHING, Json, Subject
 from forestall.core.reason import Reason
 from forestall.core.task import open_task
@@ -24,11 +25,13 @@ from forestall.server.oauth.form import Form, bad_details, read_details, require
 from forestall.server.oauth.refusal import Code, Refusal, refused_as
 from forestall.server.oauth.service import Service, use_of
 
-MEMBERS = frozenset({"type", "mandate", "parameters", "purpose", "request", "signed_request", "expires_in_s"})
 TEXTS = ("mandate", "purpose", "request", "signed_request")
+MEMBERS = frozenset({"type", "parameters", "expires_in_s", "tools", "effects", *TEXTS})
 
 MAX_TEXT = {"mandate": 128, "purpose": 1024, "request": MAX_REQUEST, "signed_request": 16_384}
 """Characters of each."""
+
+MAX_WORD = 1024
 
 YEAR_S = 366 * 86_400
 
@@ -45,6 +48,9 @@ class Opening:
     signed_request: str
     """In the words of a front end."""
     lifetime_ms: int | None
+    tools: tuple[str, ...] | None
+    """None, here and below: as the mandate has it."""
+    effects: frozenset[Effect] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +101,23 @@ async def _open(service: Service, caller: Caller, form: Form, served: Served) ->
     service.claim(uses, caller.at)
     await service.write_down(uses, caller.at, durable=False)  # what is opened next is synced, and this with it
     mandate = service.parts.rules.mandates.get(opening.mandate)
-    if mandate is None:
-        raise Refusal(Code.DENIED, Reason.UNCLEAR_INTENT, f"there is no mandate {opening.mandate!r:.140}")
-    wish = _wish(opening, served, said)
-    flow = open_task(mandate, secrets.token_hex(16), caller.subject, caller.at, wish=wish)
-    grant = await service.decide(flow, caller.subject)
+    task, wish = secrets.token_hex(16), _wish(opening, served, said)
+    flow = open_task(mandate, task, caller.subject, caller.at, wish=wish, salt=secrets.token_bytes(16))
+    grant = await service.decide(flow, caller.subject, task)
     return await granted_or_closed(service, grant, caller.subject, caller.at)
 
 
 def _wish(opening: Opening, served: Served, said: UserRequest | None) -> Wish:
+    text = said.text if said is not None else opening.request
     return Wish(
         parameters=opening.parameters,
         user=served.user,
-        request=_digest(said.text) if said is not None else "",
+        request=_digest(text) if text else "",
         lifetime_ms=opening.lifetime_ms,
+        origin=Origin.USER if said is not None else Origin.ASSERTED,
+        purpose=opening.purpose,
+        tools=opening.tools,
+        effects=opening.effects,
     )
 
 
@@ -142,7 +151,13 @@ def _read(details: list[Json]) -> Opening:
     texts = {name: _text(detail, name) for name in TEXTS}
     if texts["request"] and texts["signed_request"]:
         raise bad_details("one request, not two")
-    return Opening(parameters=_parameters(detail), lifetime_ms=_lifetime(detail), **texts)
+    return Opening(
+        **texts,
+        parameters=_parameters(detail),
+        lifetime_ms=_lifetime(detail),
+        tools=_words(detail, "tools"),
+        effects=_effects(detail),
+    )
 
 
 def _text(detail: Mapping[str, Any], name: str) -> str:
@@ -159,6 +174,25 @@ def _parameters(detail: Mapping[str, Any]) -> Mapping[str, str]:
     if not all(isinstance(each, str) for each in value.values()):
         raise bad_details("`parameters` are texts")
     return dict(value)
+
+
+def _words(detail: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+    if name not in detail:
+        return None
+    value = detail[name]
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_ENTRIES:
+        raise bad_details(f"`{name}` is not a list with members")
+    if not all(isinstance(each, str) and 0 < len(each) <= MAX_WORD for each in value):
+        raise bad_details(f"`{name}` are texts of 1 to {MAX_WORD} characters")
+    return tuple(value)
+
+
+def _effects(detail: Mapping[str, Any]) -> frozenset[Effect] | None:
+    words = _words(detail, "effects")
+    try:
+        return None if words is None else frozenset(map(Effect, words))
+    except ValueError:
+        raise bad_details("an effect that does not exist") from None
 
 
 def _lifetime(detail: Mapping[str, Any]) -> int | None:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 
+from forestall.core.ask import CannotDo
 from forestall.core.errors import Unavailable
-from forestall.core.model import NOTHING, Deny, Hold, Subject
+from forestall.core.model import NOTHING, Subject
 from forestall.core.reason import Reason
+from forestall.core.task import told
 from forestall.proof.fault import InvalidProof
 
 
@@ -36,8 +38,8 @@ class Code(StrEnum):
 class Refusal(Exception):
     """A request is refused. Never sent as it is: `code` and what `told` says are all that leaves."""
 
-    def __init__(self, code: Code, reason: Reason, detail: str, *, decision: Deny | Hold | None = None) -> None:
-        """`decision`: one that was recorded already."""
+    def __init__(self, code: Code, reason: Reason, detail: str, *, decision: str = "") -> None:
+        """`decision`: the id of one that was recorded already."""
         super().__init__(detail)
         self.code, self.reason, self.detail, self.decision = code, reason, detail, decision
         self.subject: Subject | None = None
@@ -48,8 +50,8 @@ class Refusal(Exception):
         """What a verified caller is told of a decision: what would change it, and nothing of the policy."""
         if self.code is not Code.DENIED:
             return NOTHING
-        advice = self.reason.advice
-        return {"error_description": advice.sentence, "reason": self.reason.value, "retry": advice.retry.value}
+        sentence = told(CannotDo(self.reason, self.detail))
+        return {"error_description": sentence, "reason": self.reason.value, "retry": self.reason.advice.retry.value}
 
 
 def malformed(detail: str) -> Refusal:

@@ -62,18 +62,18 @@ class Service:
 
     # -- what is decided
 
-    async def decide(self, flow: Flow[Any], subject: Subject) -> Grant:
-        """The grant that a flow comes to. Raises Refusal, where it comes to another end."""
+    async def decide(self, flow: Flow[Any], subject: Subject, name: str) -> Grant:
+        """The grant that a flow comes to. Raises Refusal, where it comes to another end, recorded as `name`."""
         limit = time.monotonic() + self.parts.config.serve.decision_timeout_ms / 1000
         try:
             decision = await run_async(flow, self.table(), deadline=limit)
         except CannotDo as error:
-            raise refusal_of(error, subject) from None
+            raise refusal_of(error, subject, name) from None
         if isinstance(decision, Grant):
             return decision
         assert isinstance(decision, Deny | Hold)
-        code = Code.UNAVAILABLE if decision.reason is Reason.UNAVAILABLE else Code.DENIED
-        raise Refusal(code, decision.reason, getattr(decision, "detail", ""), decision=decision)
+        detail = decision.detail if isinstance(decision, Deny) else ""
+        raise refusal_of(CannotDo(decision.reason, detail), subject, name)
 
     def table(self) -> Mapping[type, Handler]:
         """Who asks was verified before the flow began: `Verify` gives back the subject that it is handed."""
@@ -97,8 +97,8 @@ class Service:
 
     def record_refusal(self, refusal: Refusal, endpoint: str) -> str:
         """The decision's id, for the operator to find it by."""
-        if refusal.decision is not None:
-            return refusal.decision.id
+        if refusal.decision:
+            return refusal.decision
         action = self.ask(TOKEN, {"endpoint": endpoint}, task=refusal.task, proof=None)
         detail = f"{endpoint}: {refusal.detail}" if refusal.detail else endpoint
         with suppress(ForestallError):  # it stands whether or not that can be written
@@ -110,10 +110,11 @@ def use_of(once: Once, by: Subject) -> Use:
     return Use(once.id, f"{by.trust_domain} {by.id}", once.until)
 
 
-def refusal_of(error: CannotDo | Unavailable, subject: Subject | None) -> Refusal:
+def refusal_of(error: CannotDo | Unavailable, subject: Subject | None, decision: str = "") -> Refusal:
     reason = error.reason if isinstance(error, CannotDo) else Reason.UNAVAILABLE
     code = Code.UNAVAILABLE if reason in {Reason.UNAVAILABLE, Reason.DEADLINE} else Code.DENIED
-    refusal = Refusal(code, reason, error.detail if isinstance(error, CannotDo) else str(error))
+    detail = error.detail if isinstance(error, CannotDo) else str(error)
+    refusal = Refusal(code, reason, detail, decision=decision)
     refusal.subject = subject
     return refusal
 
