@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
@@ -117,6 +118,33 @@ class Grants:
     source: KeySource
 
 
+class Signal(StrEnum):
+    """Events that a transmitter may send (CAEP 1.0)."""
+
+    SESSION_REVOKED = "session-revoked"
+    CREDENTIAL_CHANGE = "credential-change"
+    RISK_LEVEL_CHANGE = "risk-level-change"
+
+
+@dataclass(frozen=True, slots=True)
+class Transmitter:
+    """Who may push security events (RFC 8935), about users and agents of its tenant and nobody else."""
+
+    issuer: str
+    audience: str
+    """What it calls us."""
+    tenant: str
+    signals: frozenset[Signal]
+    algorithms: frozenset[Algorithm]
+    max_age_ms: int
+    """How long after it was issued an event is still taken."""
+    skew_ms: int
+    source: KeySource
+    jwks_file: Path | None = None
+    """Its keys, where they are not fetched."""
+    loopback: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class RegisteredClient:
     """A workload that signs for itself (RFC 7523), and the one trust domain that it is of."""
@@ -147,6 +175,7 @@ class Identities:
     issuers: tuple[WorkloadIssuer, ...] = ()
     users: tuple[Users, ...] = ()
     grants: tuple[Grants, ...] = ()
+    transmitters: tuple[Transmitter, ...] = ()
     sources: Mapping[str, KeySource] = field(default_factory=lambda: MappingProxyType({}))
     """By issuer: one for all of its rules."""
     clients: tuple[RegisteredClient, ...] = ()
@@ -188,7 +217,9 @@ def load_identities(home: Home) -> Identities:
 
 
 def _read(top: Table) -> Identities:
-    top.require_known("workload_api", "trust_domains", "issuers", "users", "grants", "clients", "front_ends")
+    top.require_known(
+        "workload_api", "trust_domains", "issuers", "users", "grants", "clients", "front_ends", "transmitters"
+    )
     domains = tuple(map(_trust_domain, top.tables("trust_domains")))
     _require_once(top, "trust_domains", [each.name for each in domains], "trust domain")
     names = [each.name for each in domains]
@@ -215,6 +246,8 @@ def _read(top: Table) -> Identities:
                     "and loopback in each of its sections."
                 )  # fmt: skip
     _require_apart(top, issuers)
+    transmitters = tuple(map(_transmitter, top.tables("transmitters")))
+    _require_once(top, "transmitters", [each.issuer for each in transmitters], "issuer")
     clients = tuple(_client(table, names, issuers) for table in top.tables("clients"))
     _require_once(top, "clients", [each.id for each in clients], "client")
     front_ends = tuple(
@@ -226,6 +259,7 @@ def _read(top: Table) -> Identities:
         issuers,
         users,
         grants,
+        transmitters,
         MappingProxyType(sources),
         clients,
         front_ends,
@@ -391,6 +425,33 @@ def _front_end(table: Table, known: list[str]) -> FrontEnd:
     jwks = table.path("jwks")
     assert jwks is not None
     return FrontEnd(table.text("issuer"), jwks, users, _algorithms(table, CLIENT_ALGORITHMS))
+
+
+def _transmitter(table: Table) -> Transmitter:
+    table.require_known(
+        *(*_WHO, "jwks_file", "audience", "tenant", "events", "max_age_s"), needed=("issuer", "audience", "tenant")
+    )
+    loopback = table.flag("loopback")
+    issuer = table.attempt("issuer", lambda: require_issuer_url(table.text("issuer"), loopback=loopback))
+    known = tuple(each.value for each in Signal)
+    events = table.texts("events", known)
+    for name in events or [""]:
+        if name not in known:
+            raise table.error("events", f"`events` names some of {', '.join(known)}.")
+    if table.has("jwks_file") and any(table.has(key) for key in ("jwks", "ca_file", "token_file")):
+        raise table.error("jwks_file", "keys from a file are not fetched; take `jwks`, `ca_file` and `token_file` out.")
+    return Transmitter(
+        issuer=issuer,
+        audience=table.text("audience"),
+        tenant=table.text("tenant"),
+        signals=frozenset(map(Signal, events)),
+        algorithms=_algorithms(table, ("RS256",)),
+        max_age_ms=table.whole("max_age_s", 60, 7 * DAY_S, DAY_S) * 1000,
+        skew_ms=table.whole("skew_s", 0, 60, 30) * 1000,
+        source=_source(table),
+        jwks_file=table.path("jwks_file"),
+        loopback=loopback,
+    )
 
 
 def _source(table: Table) -> KeySource:

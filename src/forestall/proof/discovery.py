@@ -6,6 +6,7 @@ Fetching is the caller's: over TLS that was verified, without following redirect
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from forestall.core.canonical import parse
 from forestall.core.errors import InvalidInput
@@ -28,6 +29,12 @@ class Discovered:
 def discovery_url(issuer: str) -> str:
     """Where the issuer's document is (4.1): after its path, if it has one."""
     return issuer.removesuffix("/") + "/.well-known/openid-configuration"
+
+
+def signals_url(issuer: str) -> str:
+    """Where a transmitter's document is (Shared Signals 1.0, 7.2): before its path, if it has one."""
+    parts = urlsplit(issuer)
+    return f"{parts.scheme}://{parts.netloc}/.well-known/ssf-configuration{parts.path.removesuffix('/')}"
 
 
 def read_discovery(data: bytes | str, *, issuer: str, algorithms: frozenset[Algorithm], loopback: bool) -> Discovered:

@@ -30,7 +30,7 @@ API_SERVER = frozenset(
 )
 """Audiences that API servers have unless they are told otherwise. What names one would open the cluster to us."""
 
-_SUBJECT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9.-]{1,253})")
+SUBJECT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9.-]{1,253})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class ServiceAccounts:
             require_path(self.prefix)
 
     def find(self, claims: Mapping[str, Any]) -> Found:
-        subject = _SUBJECT.fullmatch(text(claims, "sub"))
+        subject = SUBJECT.fullmatch(text(claims, "sub"))
         if subject is None:
             raise InvalidProof(Fault.WRONG_SUBJECT, "not a service account")
         namespace, name = subject.groups()

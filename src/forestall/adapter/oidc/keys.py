@@ -62,6 +62,7 @@ class IssuerKeys:
         loopback: bool,
         fetch: Fetch,
         times: Times,
+        discovery: str = "",
     ) -> None:
         """Nothing is fetched yet.
 
@@ -72,12 +73,14 @@ class IssuerKeys:
             loopback: let the issuer and its keys be at an http address of this machine.
             fetch: called in a thread of its own.
             times: how long keys count.
+            discovery: where the issuer's document is; empty: where OpenID Connect has it.
         """
         self.issuer = issuer
         self.problem = ""
         """What went wrong when the issuer was last asked, for the operator; empty where nothing did."""
         self._source, self._algorithms, self._loopback = source, algorithms, loopback
         self._fetch, self._times = fetch, times
+        self._discovery = discovery or discovery_url(issuer)
         self._lock = threading.Lock()
         self._held: _Held | None = None
         self._asked_at: int | None = None
@@ -145,7 +148,7 @@ class IssuerKeys:
             except UnicodeDecodeError:
                 raise Unavailable(f"{source.ca_file} is not certificates in PEM; look at what is there.") from None
         if location is None:
-            document = self._fetch(self._request(discovery_url(self.issuer), MAX_DOCUMENT, roots))
+            document = self._fetch(self._request(self._discovery, MAX_DOCUMENT, roots))
             location = read_discovery(
                 document, issuer=self.issuer, algorithms=self._algorithms, loopback=self._loopback
             ).jwks_uri

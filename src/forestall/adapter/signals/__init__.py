@@ -1,0 +1,1 @@
+"""What was heard of security events, and by whose keys they are checked."""

@@ -1,0 +1,1 @@
+"""Security events that others push to us (RFC 8935), and what becomes of them."""
