@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,3 +108,26 @@ async def line(listener: Listener, tls: ssl.SSLContext | None = None) -> AsyncIt
 
 def play(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(scenario(), 4 * WAIT_S))
+
+
+@contextmanager
+def beside(routes: Routes, *, more: Mapping[str, Any] | None = None, **settings: Any) -> Iterator[str]:
+    """The listener in a thread of its own, for clients that block. Its URL."""
+    found: list[str] = []
+    ready, loop, done = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
+
+    async def run() -> None:
+        async with listening(routes, more=more, **settings) as listener:
+            found.append(listener.url)
+            ready.set()
+            await done.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
+    thread.start()
+    try:
+        assert ready.wait(WAIT_S)
+        yield found[0]
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join(WAIT_S)
+        loop.close()

@@ -20,6 +20,7 @@ COMMANDS = {
     "status": "show what is guarded, by which policy, and what is not",
     "gateway": "run one MCP server behind the decision point",
     "serve": "run the decision point of this machine",
+    "task": "open, hand on, take over and end tasks, as an agent elsewhere does",
     "keys": "show or rotate the keys that grants are signed with",
     "check": "validate policy, catalogue, mandates, keys and configuration",
     "test": "run policy tests",
