@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -90,6 +90,8 @@ class Agent:
         *,
         parameters: Mapping[str, str] = NOTHING,
         purpose: str = "",
+        tools: Sequence[str] = (),
+        effects: Sequence[str] = (),
         request: str = "",
         signed_request: str = "",
         user_token: str = "",
@@ -103,6 +105,8 @@ class Agent:
             mandate: the reviewed template.
             parameters: its parameters.
             purpose: what the task is for, in the agent's words.
+            tools: patterns, where less than the mandate's will do.
+            effects: likewise.
             request: what the user asked, in the agent's words, which vouch for nothing.
             signed_request: the same, as a front end signed it.
             user_token: the ID token of the user that it is for.
@@ -114,7 +118,8 @@ class Agent:
             TaskRefused: it was decided, and refused.
             Unavailable: nothing is known about what became of it.
         """
-        said: dict[str, Json] = {"purpose": purpose, "request": request, "signed_request": signed_request}
+        said: dict[str, Json] = {"purpose": purpose, "tools": list(tools), "effects": list(effects)}
+        said |= {"request": request, "signed_request": signed_request}
         detail = {"type": TASK, "mandate": mandate, **{name: value for name, value in said.items() if value}}
         if parameters:
             detail["parameters"] = dict(parameters)

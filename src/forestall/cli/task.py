@@ -55,6 +55,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     opened.add_argument("mandate", metavar="MANDATE")
     opened.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="of the mandate")
     opened.add_argument("--purpose", default="", metavar="TEXT", help="what the task is for")
+    opened.add_argument("--tool", action="append", default=[], metavar="GLOB", help="only these; may be repeated")
+    opened.add_argument("--effect", action="append", default=[], metavar="EFFECT", help="only these; may be repeated")
     opened.add_argument("--request", default="", metavar="TEXT", help="what the user asked, as the agent says it")
     opened.add_argument("--signed-request", metavar="FILE", type=Path, help="the same, as a front end signed it")
     opened.add_argument("--user-token", metavar="FILE", type=Path, help="the ID token of the user it is for")
@@ -112,6 +114,8 @@ def _open(args: argparse.Namespace) -> int:
         args.mandate,
         parameters=dict(_pair(each) for each in args.parameter),
         purpose=args.purpose,
+        tools=args.tool,
+        effects=args.effect,
         request=args.request,
         signed_request=_text(args.signed_request),
         user_token=_text(args.user_token),

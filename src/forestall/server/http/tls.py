@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import ssl
 import stat
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from forestall.core.errors import SetupError, cure
-from forestall.proof.bundle import Bundles
-from forestall.proof.fault import InvalidProof
 
 MAX_FILE = 1024 * 1024
 """Bytes of a certificate's, a key's or the authorities' file."""
@@ -26,19 +21,6 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 Authorities = Callable[[], tuple[bytes, ...]]
 """Those that client certificates may come from besides the file's, in DER, as they are at this moment."""
-
-
-def of_bundles(bundles: Bundles, trust_domains: Collection[str], now: Callable[[], int]) -> Authorities:
-    """Those of SPIFFE trust domains. One whose bundle is not known, or too old, has none."""
-
-    def authorities() -> tuple[bytes, ...]:
-        found: list[bytes] = []
-        for name in sorted(trust_domains):
-            with suppress(InvalidProof):
-                found += [each.public_bytes(Encoding.DER) for each in bundles.x509(name, now()).certificates]
-        return tuple(found)
-
-    return authorities
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from forestall.proof.bundle import Bundle, JwtAuthorities, X509Authorities, pars
 from forestall.proof.fault import Fault, InvalidProof
 from forestall.proof.svid import verify_x509_svid
 from forestall.server.http.message import Request, Response
-from forestall.server.http.tls import Tls, of_bundles
+from forestall.server.http.tls import Authorities, Tls
 from forestall.testing.authority import Authority, Issued
 from tests.points import until_async
 from tests.unit.adapter.oidc.site import authority, certificate, roots
@@ -78,6 +79,17 @@ class Bundles:
 
     def jwt(self, trust_domain: str, now: int) -> JwtAuthorities:
         return self._bundle(trust_domain).jwt
+
+
+def of_bundles(bundles: Bundles, trust_domains: list[str], now: Callable[[], int]) -> Authorities:
+    def authorities() -> tuple[bytes, ...]:
+        found: list[bytes] = []
+        for name in trust_domains:
+            with suppress(InvalidProof):
+                found += [each.public_bytes(Encoding.DER) for each in bundles.x509(name, now()).certificates]
+        return tuple(found)
+
+    return authorities
 
 
 class Seen:
