@@ -211,8 +211,9 @@ async def over_socket(home: Home, number: int) -> dict[str, float]:
         writer.write(encode(frame))
         return decode(await reader.readexactly(length(await reader.readexactly(HEAD))))
 
-    hello = {"type": "hello", "protocol": PROTOCOL, "kind": "gateway", "server": SERVER, "directory": work(home)}
-    if (await exchange(hello))["type"] != "welcome":
+    nonce = decode(await reader.readexactly(length(await reader.readexactly(HEAD))))["nonce"]
+    hello = {"type": "hello", "protocol": PROTOCOL, "nonce": nonce, "kind": "agent", "server": SERVER}
+    if (await exchange({**hello, "directory": work(home)}))["type"] != "welcome":
         raise SystemExit("The decision point did not welcome the benchmark.")
     ask = {"type": "ask", "tool": f"{SERVER}/tool{number}", "pin": definition_digest(SERVER, definition(number))}
     permits, reports = [], []

@@ -117,13 +117,22 @@ class Peer:
 
     @classmethod
     async def gateway(cls, path: Path, **hello: Any) -> Peer:
+        """An enforcement point in this process: all of them are one workload, this one."""
         peer = await cls.connect(path)
-        more = {"kind": "gateway", "server": SERVER, "directory": "/tmp", **hello}
-        peer.send({"type": "hello", "protocol": PROTOCOL, **more})
+        await peer.greet({"kind": "agent", "server": SERVER, "directory": "/tmp", **hello})
         welcome = await peer.receive()
         assert welcome["type"] == "welcome", welcome
         peer.welcome = welcome
         return peer
+
+    async def challenge(self) -> str:
+        """The nonce that the decision point wants to hear again."""
+        challenge = await self.receive()
+        assert challenge["type"] == "challenge", challenge
+        return str(challenge["nonce"])
+
+    async def greet(self, hello: Mapping[str, Any]) -> None:
+        self.send({"type": "hello", "protocol": PROTOCOL, "nonce": await self.challenge(), **hello})
 
     @classmethod
     async def cli(cls, path: Path) -> Peer:

@@ -57,6 +57,16 @@ class LedgerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Attest:
+    """`[attest]`: who is at the other end of the socket."""
+
+    interpreters: tuple[str, ...] = ()
+    """Programs that run what they are given, besides those known: a name (`*` and `?` as in a shell), an absolute path,
+    or `sha256:` and a digest. Theirs identifies nobody.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Protect:
     """`[protect]`: what no tool may reach, whatever policy says."""
 
@@ -100,6 +110,7 @@ class Config:
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     protect: Protect = field(default_factory=Protect)
     http: Http = field(default_factory=Http)
+    attest: Attest = field(default_factory=Attest)
 
 
 def load(home: Home) -> Config:
@@ -112,6 +123,7 @@ def load(home: Home) -> Config:
         ledger=source.section("ledger", LedgerSettings),
         protect=source.section("protect", Protect),
         http=source.section("http", Http),
+        attest=source.section("attest", Attest),
     )
 
 

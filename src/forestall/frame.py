@@ -8,7 +8,7 @@ from forestall.core.canonical import parse
 from forestall.core.compact import encoder
 from forestall.core.errors import InvalidInput
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes. Larger than any message the gateway accepts, so that a refusal is always its own, with a sentence."""

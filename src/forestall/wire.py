@@ -9,6 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+from forestall.adapter.attest.digest import Digests
+from forestall.adapter.attest.interpreter import Interpreters
+from forestall.adapter.attest.unix import Attestor, Limits, this_machine
 from forestall.adapter.facts.files import Files
 from forestall.adapter.facts.own import OwnFiles, home_directories
 from forestall.adapter.identity import LocalIdentity
@@ -31,7 +34,8 @@ from forestall.core.ask import (
     Verify,
 )
 from forestall.core.entry import Entry, Stream
-from forestall.core.errors import SetupError, cure
+from forestall.core.errors import SetupError, Unavailable, cure
+from forestall.core.label import CLEAN, Label
 from forestall.core.model import Facts, Mandate, Tool
 from forestall.core.own import SERVER
 from forestall.core.task import OPEN
@@ -96,6 +100,9 @@ class Parts:
     """Who can be verified besides the peers of the socket, and what grants are signed with; None without rules."""
     issuer: str = ""
     """What clients call us, a URL. Empty until it is known where we listen."""
+    attestor: Attestor | None = None
+    """None where this machine cannot show who is at the other end of a socket; `unattested` says why."""
+    unattested: str = ""
 
     def reload(self) -> None:
         """Take in the rules as they are on disk now; where they do not check, keep the old and raise SetupError."""
@@ -165,6 +172,7 @@ def build(
         Tampered: the ledger does not verify.
     """
     config = load(home) if config is None else config
+    interpreters = Interpreters(config.attest.interpreters)
     _write_default_mandate(home)
     rules, clock = rules_of(home), Clock()
     with ExitStack() as undo:
@@ -177,9 +185,13 @@ def build(
         tokens = tokens_of(home, now=clock, issuer=config.http.issuer)
         undo.pop_all()
     uids = (os.geteuid(), *config.serve.allowed_uids)
-    own = _files(home, config, uids)
-    issuer = config.http.issuer
-    return Parts(home, config, ledger, state, LocalIdentity(uids), own, rules, clock, tokens, issuer)
+    own, issuer = _files(home, config, uids), config.http.issuer
+    parts = Parts(home, config, ledger, state, LocalIdentity(uids), own, rules, clock, tokens, issuer)
+    try:
+        parts.attestor = _attestor(interpreters)
+    except Unavailable as error:
+        parts.unattested = str(error)
+    return parts
 
 
 def handlers(parts: Parts, *, directory: str) -> dict[type, Handler]:
@@ -236,10 +248,11 @@ def _apply(parts: Parts, entry: Entry, position: Position) -> None:
         parts.state.apply(Written(position, body))
 
 
-def gather(parts: Parts, ask: Gather, directory: str) -> Facts:
+def gather(parts: Parts, ask: Gather, directory: str, known: Label = CLEAN) -> Facts:
+    """`known`: what whoever asks has seen outside of the task."""
     if ask.tool.server == SERVER:
         return _about_a_task(parts, ask)
-    labels = parts.state.labels(ask.action.task)
+    labels = parts.state.labels(ask.action.task).join(known)
     depth = ask.grant.depth if ask.grant is not None else 0
     return parts.facts.gather(ask.tool, ask.action.arguments, labels, depth, directory)
 
@@ -251,6 +264,16 @@ def _about_a_task(parts: Parts, ask: Gather) -> Facts:
     labels = parts.state.seen(instance) if opening else parts.state.labels(ask.action.task)
     depth = grant.depth if grant is not None else 0
     return Facts(labels, ask.tool.effects, ask.tool.confidence, reaches_own_files=False, depth=depth)
+
+
+def _attestor(interpreters: Interpreters) -> Attestor:
+    """Raises Unavailable where the system cannot show it."""
+    digests = Digests(max_bytes=Limits().max_bytes, clock_ms=_steady_ms, wall_ns=time.time_ns)
+    return Attestor(this_machine(), digests, interpreters, clock_ms=_steady_ms)
+
+
+def _steady_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 def _files(home: Home, config: Config, uids: tuple[int, ...]) -> Files:

@@ -14,6 +14,7 @@ from forestall.core.label import WORST
 from forestall.home import Home
 from forestall.server import connection
 from forestall.server.point import Point
+from forestall.wire import Parts, build
 from tests.points import Peer, entries, kinds, make_home, play
 
 REFUSED = {"reason": "invalid_message", "detail": "A member occurs twice in one object."}
@@ -88,6 +89,13 @@ when { context.labels.integrity == "trusted" && context.labels.confidentiality =
 """
 
 
+def unattested(home: Home) -> Parts:
+    """Where nobody can say which process connects. Else its instance is known: tests/flow/test_instances.py."""
+    parts = build(home)
+    parts.attestor = None
+    return parts
+
+
 def test_what_a_client_has_seen_is_not_forgotten_with_its_connection(tmp_path: Path) -> None:
     """Else whoever makes a gateway lose its decision point is clean again."""
     home = make_home(tmp_path, WARY)
@@ -99,7 +107,7 @@ def test_what_a_client_has_seen_is_not_forgotten_with_its_connection(tmp_path: P
         await first.close()
         await second.close()
 
-    play(home, scenario)
+    play(home, scenario, parts=unattested(home))
     seen = [entry["seen"] for entry in entries(home) if entry["kind"] == "opened"]
     assert seen == [
         {"integrity": "trusted", "confidentiality": "public"},
@@ -121,7 +129,7 @@ def test_it_is_not_forgotten_by_a_restart_either(tmp_path: Path) -> None:
         rebuilt.close()
         await peer.close()
 
-    play(home, scenario)
+    play(home, scenario, parts=unattested(home))
 
 
 # -- who may end it

@@ -29,10 +29,11 @@ listener.bind(sys.argv[1])
 os.chmod(sys.argv[1], 0o777)
 listener.listen()
 print("listening", flush=True)
-welcome = json.dumps({"type": "welcome", "protocol": 1, "task": "t", "assurance": "local"}).encode()
+frames = [{"type": "challenge", "protocol": 2, "nonce": "n"}, {"type": "welcome", "protocol": 2, "task": "t"}]
+data = [json.dumps(frame).encode() for frame in frames]
 while True:
     connection, _ = listener.accept()
-    connection.sendall(len(welcome).to_bytes(4, "big") + welcome)
+    connection.sendall(b"".join(len(one).to_bytes(4, "big") + one for one in data))
     connection.recv(65536)
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ from tests.points import (
     write_catalogue,
 )
 
+PYTHON = str(Path(sys.executable).resolve())
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
@@ -46,7 +49,15 @@ def test_a_hello_opens_a_task_and_its_end_closes_it(home: Home) -> None:
         await until_async(lambda: kinds(home) == ["opened", "closed"])
         opened, closed = entries(home)
         assert opened["task"] == closed["task"] == peer.welcome["task"]
-        assert opened["subject"] == {
+        assert opened["subject"]["instance"].split(":")[:2] == ["unix", str(os.geteuid())]
+        assert opened["subject"]["executable"] == {
+            "path": PYTHON,
+            "digest": "",
+            "interpreter": True,
+            "same_uid": True,
+        }
+        said = {name: opened["subject"][name] for name in ("id", "assurance", "asserted_name")}
+        assert said == {
             "id": peer.welcome["subject"],
             "assurance": "local",
             "asserted_name": "inspector 1",
@@ -370,7 +381,7 @@ def test_a_budget_is_spent_by_recorded_permits(home: Home) -> None:
 def test_a_mandate_that_is_not_there_is_refused_by_name(home: Home) -> None:
     async def scenario(_: Point) -> None:
         peer = await Peer.connect(home.socket)
-        peer.send({"type": "hello", "protocol": PROTOCOL, "kind": "gateway", "server": SERVER, "mandate": "nightly"})
+        await peer.greet({"kind": "gateway", "server": SERVER, "mandate": "nightly"})
         answer = await peer.receive()
         assert answer["type"] == "refused"
         assert "`nightly`" in answer["sentence"]
@@ -386,7 +397,7 @@ def test_a_task_that_policy_forbids_is_refused_recorded_and_never_opened(home: H
 
     async def scenario(_: Point) -> None:
         peer = await Peer.connect(home.socket)
-        peer.send({"type": "hello", "protocol": PROTOCOL, "kind": "gateway", "server": SERVER})
+        await peer.greet({"kind": "agent", "server": SERVER})
         answer = await peer.receive()
         (denied,) = entries(home, Stream.DENIALS)
         assert (denied["tool"], denied["reason"]) == ("forestall/open", "forbidden")
@@ -424,7 +435,7 @@ def test_a_task_without_a_purpose_is_refused_and_told_what_is_missing(home: Home
 
     async def scenario(_: Point) -> None:
         peer = await Peer.connect(home.socket)
-        peer.send({"type": "hello", "protocol": PROTOCOL, "kind": "gateway", "server": SERVER})
+        await peer.greet({"kind": "agent", "server": SERVER})
         answer = await peer.receive()
         assert "unclear_intent" in answer["sentence"]
         assert "`purpose` is missing" in answer["sentence"]

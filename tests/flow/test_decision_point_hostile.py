@@ -22,7 +22,7 @@ from forestall.server.point import Point
 from forestall.wire import build
 from tests.points import SERVER, Peer, entries, kinds, make_home, pin, play, until_async
 
-HELLO = {"type": "hello", "protocol": PROTOCOL, "kind": "gateway", "server": SERVER, "directory": "/tmp"}
+HELLO = {"type": "hello", "protocol": PROTOCOL, "kind": "agent", "server": SERVER, "directory": "/tmp"}
 ASK = {"type": "ask", "id": 1, "tool": f"{SERVER}/write_file", "pin": pin("write_file"), "arguments": {}}
 
 
@@ -40,7 +40,12 @@ async def still_serves(home: Home) -> None:
 @pytest.mark.parametrize(
     "hello",
     [
-        {**HELLO, "protocol": 2},
+        {**HELLO, "protocol": 1},
+        {**HELLO, "nonce": None},
+        {**HELLO, "nonce": 3},
+        {**HELLO, "nonce": "x" * 1000},
+        {**HELLO, "nonce": "é"},
+        {**HELLO, "nonce": ""},
         {**HELLO, "protocol": True},
         {**HELLO, "protocol": None},
         {**HELLO, "kind": "root"},
@@ -55,6 +60,12 @@ async def still_serves(home: Home) -> None:
         {**HELLO, "command": {"a": 1}},
         {**HELLO, "command": ["x" * 70_000]},
         {**HELLO, "mandate": 3},
+        {**HELLO, "grant": "a.b.c"},
+        {**HELLO, "proof": "a.b.c"},
+        {**HELLO, "grant": ["a.b.c"], "proof": "a.b.c"},
+        {**HELLO, "grant": "a.b.c", "proof": "a.b.c", "mandate": "default"},
+        {**HELLO, "grant": "a.b.c", "proof": "a.b.c", "kind": "cli"},
+        {**HELLO, "grant": "a" * 40_000, "proof": "a.b.c"},
         {"type": "ask"},
         {"type": "status", "id": 1},
     ],
@@ -62,7 +73,7 @@ async def still_serves(home: Home) -> None:
 def test_a_hello_that_is_none_is_refused(home: Home, hello: dict[str, Any]) -> None:
     async def scenario(_: Point) -> None:
         peer = await Peer.connect(home.socket)
-        peer.send(hello)
+        await peer.greet(hello)
         answer = await peer.receive()
         assert answer["type"] == "refused"
         assert answer["sentence"]
@@ -170,7 +181,8 @@ def test_a_peer_that_says_nothing_is_refused_after_a_while(tmp_path: Path) -> No
 
     async def scenario(_: Point) -> None:
         silent, slow = await Peer.connect(home.socket), await Peer.connect(home.socket)
-        slow.writer.write(encode(HELLO)[:-1])
+        await silent.challenge()
+        slow.writer.write(encode({**HELLO, "nonce": await slow.challenge()})[:-1])
         for peer in (silent, slow):
             assert "in time" in (await peer.receive())["sentence"]
             assert await peer.ended()
@@ -199,7 +211,7 @@ def test_one_connection_more_than_may_be_is_refused(tmp_path: Path) -> None:
 def test_a_frame_in_single_bytes_is_a_frame(home: Home) -> None:
     async def scenario(_: Point) -> None:
         peer = await Peer.connect(home.socket)
-        for byte in encode(HELLO):
+        for byte in encode({**HELLO, "nonce": await peer.challenge()}):
             peer.writer.write(bytes([byte]))
             await peer.writer.drain()
         assert (await peer.receive())["type"] == "welcome"
@@ -212,7 +224,8 @@ def test_everything_in_one_write_is_answered(home: Home) -> None:
     async def scenario(_: Point) -> None:
         peer = await Peer.connect(home.socket)
         asks = [encode({**ASK, "id": i, "arguments": {"path": str(i), "content": ""}}) for i in range(5)]
-        peer.writer.write(encode(HELLO) + b"".join(asks))
+        hello = {**HELLO, "nonce": await peer.challenge()}
+        peer.writer.write(encode(hello) + b"".join(asks))
         answers = [await peer.receive() for _ in range(6)]
         assert [answer["type"] for answer in answers] == ["welcome"] + ["permit"] * 5
         await peer.close()
@@ -306,7 +319,7 @@ def test_a_ledger_that_fails_denies_and_withholds(home: Home) -> None:
         assert (await peer.ask())["decision"]["reason"] == "unavailable"
         assert (await peer.performed(permit))["type"] == "withhold"
         other = await Peer.connect(home.socket)
-        other.send(HELLO)
+        await other.greet(HELLO)
         assert "disk is full" in (await other.receive())["sentence"]
         ledger.fails = False
         assert (await peer.ask())["type"] == "permit"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from forestall.core.canonical import digest
-from forestall.frame import HEAD, decode, encode, length
+from forestall.frame import HEAD, PROTOCOL, decode, encode, length
 
 Frame = dict[str, Any]
 CANARY = "forestall-canary"
@@ -40,7 +40,7 @@ def permit_all(frame: Frame) -> Frame | None:
     """The answer to any frame, of a decision point that denies nothing but canaries."""
     match frame["type"]:
         case "hello":
-            return {"type": "welcome", "protocol": 1, "task": "task-1", "subject": "test", "assurance": "local"}
+            return {"type": "welcome", "protocol": PROTOCOL, "task": "task-1", "subject": "test", "assurance": "local"}
         case "tools":
             return {"type": "tools", "tools": [{"name": t["name"], "show": True, "pin": ""} for t in frame["tools"]]}
         case "ask" if frame["tool"].endswith(CANARY):
@@ -65,6 +65,8 @@ class DecisionPoint:
 
     def __init__(self, path: Path, answer: Callable[[Frame], Frame | None] = permit_all) -> None:
         self.path = path
+        self.challenge: Frame = {"type": "challenge", "protocol": PROTOCOL, "nonce": "nonce-1"}
+        """What is said to whoever connects."""
         self.answer = answer
         self.frames: list[Frame] = []
         self.answered: list[Frame] = []
@@ -113,6 +115,7 @@ class DecisionPoint:
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection.makefile("rb") as stream:
+            connection.sendall(encode(self.challenge))
             while len(head := stream.read(HEAD)) == HEAD:
                 frame = decode(stream.read(length(head)))
                 with self.arrived:

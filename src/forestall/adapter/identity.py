@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from forestall.core.ask import CannotDo
-from forestall.core.model import Assurance, Subject
+from forestall.core.model import Assurance, Executable, Subject
 from forestall.core.reason import Reason
 
 MAX_NAME = 128
@@ -26,6 +26,10 @@ class Peer:
     server: str = ""
     """The server that it guards; empty for a command."""
     asserted_name: str = ""
+    instance: str = ""
+    """The one running workload that it is, or works for, where it was attested; and so the next two."""
+    assurance: Assurance = Assurance.LOCAL
+    executable: Executable | None = None
 
 
 def peer_of(connected: socket.socket) -> Peer:
@@ -44,7 +48,7 @@ def asserted(client: object) -> str:
 
 
 class LocalIdentity:
-    """`port.Identity` for peers of a local socket. Proves the machine and the user, and no more."""
+    """`port.Identity` for peers of a local socket: its machine and its user, and what was attested beside them."""
 
     def __init__(self, uids: Iterable[int]) -> None:
         self._uids = frozenset(uids)
@@ -54,4 +58,10 @@ class LocalIdentity:
             raise CannotDo(Reason.INVALID_PROOF, "not a local peer")
         if proof.uid not in self._uids:
             raise CannotDo(Reason.INVALID_PROOF, f"uid {proof.uid} may not connect; see allowed_uids under [serve]")
-        return Subject(f"local/{proof.uid}/{proof.server}", Assurance.LOCAL, proof.asserted_name)
+        return Subject(
+            f"local/{proof.uid}/{proof.server}",
+            proof.assurance,
+            proof.asserted_name,
+            instance=proof.instance,
+            executable=proof.executable,
+        )

@@ -176,6 +176,7 @@ def _facts(found: Found) -> Iterator[str]:
     who = body.get("subject") or {"id": "nobody who could be verified", "assurance": "none", "asserted_name": ""}
     name = f", calls itself {who['asserted_name']!r}" if who["asserted_name"] else ""
     yield f"who        {who['id']} (assurance {who['assurance']}{name})"
+    yield from _instance(who)
     purpose = f": {task['purpose']!r} under the mandate `{task['mandate']}`" if task else ""
     yield f"task       {body['task']}{purpose}"
     yield f"tool       {body['tool']}, pinned {body['pin']}"
@@ -190,6 +191,18 @@ def _facts(found: Found) -> Iterator[str]:
     for later in found.later:
         what = later.body.get("fate") or later.body.get("count", "")
         yield f"{later.body['kind']:<10} {what} {_time(later.body['at'])}"
+
+
+def _instance(who: Mapping[str, Any]) -> Iterator[str]:
+    if who.get("instance"):
+        yield f"instance   {who['instance']}"
+    runs = who.get("executable")
+    if runs is None:
+        return
+    path = json.dumps(runs["path"]) if runs["path"] else "a file whose path is not known"
+    kind = "an interpreter, which is nobody's identity" if runs["interpreter"] else runs["digest"] or "no digest"
+    user = "the decision point's own user" if runs["same_uid"] else "another user than the decision point's"
+    yield f"runs       {path} ({kind}), as {user}"
 
 
 def _policies(account: Account) -> Iterator[str]:

@@ -68,10 +68,10 @@ def serve(home: Home, *, on_demand: bool, idle_exit_s: float | None) -> int:
         return 0
     try:
         parts = build(home, config)
-        for sentence in filter(None, (*parts.ledger.repairs, parts.state.fault, parts.rules.notice)):
+        for sentence in filter(None, (*parts.ledger.repairs, parts.state.fault, parts.rules.notice, parts.unattested)):
             say(sentence)
         try:
-            listener = listen(path, lock)
+            listener = listen(path, lock, for_others=bool(config.serve.allowed_uids))
         except BaseException:
             parts.close()
             raise

@@ -8,7 +8,7 @@ from typing import Any
 
 from forestall.core.effects import Effect
 from forestall.core.label import Confidentiality
-from forestall.core.model import Counted, Grant, Quantity, Resource, Subject
+from forestall.core.model import Counted, Executable, Grant, Quantity, Resource, Subject
 
 
 def grant_to_json(grant: Grant) -> dict[str, Any]:
@@ -74,14 +74,33 @@ def grant_from_json(body: Mapping[str, Any]) -> Grant:
     )
 
 
-def subject_to_json(subject: Subject) -> dict[str, str]:
+def subject_to_json(subject: Subject) -> dict[str, Any]:
     known = {"instance": subject.instance, "tenant": subject.tenant, "trust_domain": subject.trust_domain}
-    return {
+    body: dict[str, Any] = {
         "id": subject.id,
         "assurance": subject.assurance.value,
         "asserted_name": subject.asserted_name,
         **{name: value for name, value in known.items() if value},
     }
+    if subject.executable is not None:
+        body["executable"] = executable_to_json(subject.executable)
+    return body
+
+
+def executable_to_json(executable: Executable) -> dict[str, Any]:
+    return {
+        "path": executable.path,
+        "digest": executable.digest,
+        "interpreter": executable.interpreter,
+        "same_uid": executable.same_uid,
+    }
+
+
+def executable_from_json(body: Mapping[str, Any]) -> Executable:
+    """Raises KeyError where `body` holds none."""
+    return Executable(
+        str(body["path"]), str(body["digest"]), bool(body["interpreter"]), same_uid=bool(body["same_uid"])
+    )
 
 
 def resource_to_json(resource: Resource) -> dict[str, Any]:

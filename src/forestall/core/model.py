@@ -48,6 +48,20 @@ class Risk(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Executable:
+    """What a workload runs, as the kernel shows it. What cannot be read is empty, and never guessed."""
+
+    path: str = ""
+    """Empty also where the file at that path is another by now."""
+    digest: str = ""
+    """`sha256:` over the very file that runs. Empty for an interpreter, whose digest identifies nobody."""
+    interpreter: bool = True
+    """It runs what it is given. Also where that is not known."""
+    same_uid: bool = True
+    """Its user is the decision point's own, and could run anything in its place."""
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """A workload whose identity was verified, to the degree that `assurance` says."""
 
@@ -63,6 +77,8 @@ class Subject:
     trust_domain: str = ""
     key: str = ""
     """What it proved to have, as in `Grant.key`; empty where nothing was asked for."""
+    executable: Executable | None = None
+    """None where nobody looked, or could tell which of several processes it is."""
 
     @property
     def actor(self) -> Actor:

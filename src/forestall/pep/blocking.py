@@ -32,7 +32,7 @@ class Connection:
             self._socket.settimeout(self._timeout_s)
             self._socket.connect(str(self._path))
             require_believed(self._socket, self._path)
-            self.welcome = self._expect("welcome", {"type": "hello", "protocol": PROTOCOL, "kind": "cli"})
+            self.welcome = self._greet()
         except OSError as error:
             self._socket.close()
             why = error.strerror or error
@@ -49,6 +49,12 @@ class Connection:
     ) -> None:
         self._socket.close()
 
+    def _greet(self) -> Mapping[str, Any]:
+        deadline = time.monotonic() + self._timeout_s
+        nonce = _require(self._receive(deadline), "challenge").get("nonce")
+        hello = {"type": "hello", "protocol": PROTOCOL, "nonce": nonce, "kind": "cli"}
+        return _require(self._exchange(hello, deadline), "welcome")
+
     def ask(self, kind: str, **members: Any) -> Mapping[str, Any]:
         """The answer to a request of this type: `status`, `reload` or `stop`.
 
@@ -56,21 +62,21 @@ class Connection:
             Unavailable: it was refused, or no answer came in time.
         """
         self._id += 1
-        answer = self._exchange({"type": kind, "id": self._id, **members})
+        message = {"type": kind, "id": self._id, **members}
+        answer = self._exchange(message, time.monotonic() + self._timeout_s)
         if answer["type"] == "refused" or answer.get("id") != self._id:
             raise Unavailable(f"The decision point refuses: {answer.get('sentence', 'it does not say why')}")
         return answer
 
-    def _expect(self, kind: str, message: dict[str, Any]) -> Mapping[str, Any]:
-        answer = self._exchange(message)
-        if answer["type"] != kind:
-            raise Unavailable(f"The decision point refuses: {answer.get('sentence', 'it does not say why')}")
-        return answer
-
-    def _exchange(self, message: dict[str, Any]) -> Mapping[str, Any]:
-        deadline = time.monotonic() + self._timeout_s
+    def _exchange(self, message: dict[str, Any], deadline: float) -> Mapping[str, Any]:
         try:
             self._socket.sendall(encode(message))
+        except OSError as error:
+            raise Unavailable(f"The decision point on {self._path} does not answer: {error}.") from None
+        return self._receive(deadline)
+
+    def _receive(self, deadline: float) -> Mapping[str, Any]:
+        try:
             return decode(self._exactly(length(self._exactly(HEAD, deadline)), deadline))
         except InvalidInput as error:
             raise Unavailable(f"The decision point sent what is no frame: {error}") from None
@@ -86,3 +92,9 @@ class Connection:
                 raise Unavailable(f"The decision point on {self._path} ended the connection, or is too slow.")
             data += part
         return bytes(data)
+
+
+def _require(answer: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    if answer["type"] == kind:
+        return answer
+    raise Unavailable(f"The decision point refuses: {answer.get('sentence', 'it does not say why')}")

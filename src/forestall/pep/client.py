@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from forestall import frame as frames
-from forestall.core.errors import InvalidInput, Unavailable, cure
+from forestall.core.errors import ForestallError, InvalidInput, Unavailable, cure
 from forestall.pep.trusted import require_believed
 
 CONNECT_WITHIN_S = 10.0
@@ -25,6 +25,7 @@ ENDINGS = 2
 
 OnFrame = Callable[[dict[str, Any]], None]
 OnLost = Callable[[], None]
+Prove = Callable[[str], Mapping[str, Any]]
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -87,13 +88,16 @@ class Connection(asyncio.BufferedProtocol):
         return frames.decode(body)
 
 
-async def connect(socket: Path, hello: Mapping[str, Any], start: Callable[[], None] | None = None) -> Connection:
+async def connect(
+    socket: Path, hello: Mapping[str, Any], start: Callable[[], None] | None = None, prove: Prove | None = None
+) -> Connection:
     """A connection that the decision point has welcomed; its answer is in `welcome`.
 
     Args:
         socket: where it listens.
-        hello: what is said first, `type` and `protocol` aside.
+        hello: what is said first, `type`, `protocol` and `nonce` aside.
         start: starts it, if it is not there; blocks, so it runs aside. None: it has to be there.
+        prove: of the challenge's nonce, what the hello says besides. None: nothing.
 
     Raises:
         Unavailable: it is not there, does not answer in time, or refuses.
@@ -101,10 +105,10 @@ async def connect(socket: Path, hello: Mapping[str, Any], start: Callable[[], No
     """
     for _ in range(0 if start is None else ENDINGS):
         with suppress(OSError, _Ended):
-            return await _greet(socket, hello)
+            return await _greet(socket, hello, prove)
         await _aside(cast("Callable[[], None]", start))
     try:
-        return await _greet(socket, hello)
+        return await _greet(socket, hello, prove)
     except OSError as error:
         if start is None:
             raise Unavailable(f"No decision point listens at {socket}; start it with: forestall serve.") from error
@@ -115,16 +119,19 @@ class _Ended(Unavailable):
     """The connection was lost before there was an answer: whoever listened there is ending, or was killed just now."""
 
 
-async def _greet(socket: Path, hello: Mapping[str, Any]) -> Connection:
+async def _greet(socket: Path, hello: Mapping[str, Any], prove: Prove | None) -> Connection:
     """Raises OSError where nobody listens, and as `connect`."""
-    connection, answer = await _open(socket)
-    connection.send(frames.encode({"type": "hello", "protocol": frames.PROTOCOL, **hello}))
+    connection, answers = await _open(socket)
     try:
-        connection.welcome = _require_welcome(await asyncio.wait_for(answer, CONNECT_WITHIN_S))
+        async with asyncio.timeout(CONNECT_WITHIN_S):
+            nonce = _require(await answers.get(), "challenge").get("nonce")
+            answering = {"type": "hello", "protocol": frames.PROTOCOL, "nonce": nonce, **hello}
+            connection.send(frames.encode({**answering, **(prove(str(nonce)) if prove is not None else {})}))
+            connection.welcome = _require(await answers.get(), "welcome")
     except TimeoutError:
         connection.close()
         raise Unavailable(f"The decision point at {socket} did not answer in {CONNECT_WITHIN_S:.0f} s.") from None
-    except Unavailable:
+    except ForestallError:
         connection.close()
         raise
     return connection
@@ -156,14 +163,13 @@ async def _aside(blocking: Callable[[], None]) -> None:
     await done
 
 
-async def _open(socket: Path) -> tuple[Connection, asyncio.Future[dict[str, Any] | None]]:
-    """A connection, and its first frame to come; None if it is lost before. Raises as `require_believed` does."""
+async def _open(socket: Path) -> tuple[Connection, asyncio.Queue[dict[str, Any] | None]]:
+    """A connection, and its frames to come; None once it is lost. Raises as `require_believed` does."""
     loop = asyncio.get_running_loop()
-    first: asyncio.Future[dict[str, Any] | None] = loop.create_future()
+    answers: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     def arrived(frame: dict[str, Any] | None = None) -> None:
-        if not first.done():
-            first.set_result(frame)
+        answers.put_nowait(frame)
 
     transport, connection = await loop.create_unix_connection(lambda: Connection(arrived, arrived), str(socket))
     try:
@@ -171,13 +177,14 @@ async def _open(socket: Path) -> tuple[Connection, asyncio.Future[dict[str, Any]
     except BaseException:
         transport.abort()
         raise
-    return connection, first
+    return connection, answers
 
 
-def _require_welcome(answer: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _require(answer: Mapping[str, Any] | None, kind: str) -> Mapping[str, Any]:
+    """The answer, where it is of this kind, and of our protocol."""
     if answer is None:
         raise _Ended("The decision point ended the connection before it answered.")
-    if answer["type"] == "welcome" and answer.get("protocol") == frames.PROTOCOL:
+    if answer["type"] == kind and answer.get("protocol") == frames.PROTOCOL:
         return answer
     sentence = answer.get("sentence")
     raise Unavailable(

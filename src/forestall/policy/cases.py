@@ -15,7 +15,18 @@ from typing import Any
 from forestall.core.effects import Effect
 from forestall.core.errors import PolicyInvalid, cure
 from forestall.core.label import CLEAN, Confidentiality, Integrity, Label
-from forestall.core.model import Assurance, Decision, Facts, Grant, Question, RealPath, Ruling, Subject, Tool
+from forestall.core.model import (
+    Assurance,
+    Decision,
+    Executable,
+    Facts,
+    Grant,
+    Question,
+    RealPath,
+    Ruling,
+    Subject,
+    Tool,
+)
 from forestall.core.reason import Reason
 from forestall.core.toml import parse_toml
 from forestall.policy.cedar import CedarEngine
@@ -39,6 +50,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "subject": str,
     "assurance": str,
     "asserted_name": str,
+    "executable": dict,
     "task": str,
     "purpose": str,
     "mandate": str,
@@ -104,6 +116,7 @@ def question(case: Case, tool: Tool) -> Question:
             keys.get("subject", "test"),
             Assurance(keys.get("assurance", Assurance.LOCAL)),
             keys.get("asserted_name", ""),
+            executable=Executable(**keys["executable"]) if "executable" in keys else None,
         )
         effects = frozenset(map(Effect, keys.get("effects", ()))) | tool.effects
         facts = Facts(

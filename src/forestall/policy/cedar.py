@@ -15,6 +15,7 @@ from typing import Any
 
 from forestall.core.effects import Effect, groups
 from forestall.core.errors import InvalidInput, PolicyInvalid
+from forestall.core.grant_json import executable_to_json
 from forestall.core.label import Label
 from forestall.core.model import Approval, Decision, Question, RealPath, Ruling, Tool
 from forestall.core.own import SERVER
@@ -248,6 +249,9 @@ _CONTEXT: Mapping[str, Callable[[Question, Slice], Any]] = MappingProxyType(
         "confidence": lambda question, _: question.facts.confidence.value,
         "assurance": lambda question, _: question.subject.assurance.value,
         "asserted_name": lambda question, _: question.subject.asserted_name,
+        "executable": lambda question, _: (
+            question.subject.executable and executable_to_json(question.subject.executable)
+        ),
         "own_files": lambda question, _: question.facts.reaches_own_files,
         "output": lambda question, _: _label(question.tool.output),
         "reversible": lambda question, _: question.tool.reversible,

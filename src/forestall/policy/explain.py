@@ -14,6 +14,7 @@ import cedarpy
 
 from forestall.core.effects import Confidence, Effect
 from forestall.core.errors import InvalidInput
+from forestall.core.grant_json import executable_from_json
 from forestall.core.label import Confidentiality, Integrity, Label
 from forestall.core.model import (
     NOTHING,
@@ -86,7 +87,8 @@ def question_of(
             {name: tuple(RealPath(one["real"], one["inside"]) for one in each) for name, each in paths.items()},
         )
         who = body["subject"]
-        subject = Subject(who["id"], Assurance(who["assurance"]), who["asserted_name"])
+        runs = executable_from_json(who["executable"]) if "executable" in who else None
+        subject = Subject(who["id"], Assurance(who["assurance"]), who["asserted_name"], executable=runs)
     except (KeyError, TypeError, ValueError):
         raise InvalidInput("The entry holds no facts: the call was refused before policy was asked.") from None
     purpose, mandate = task.get("purpose", ""), task.get("mandate", "")

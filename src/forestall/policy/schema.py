@@ -42,6 +42,8 @@ GROUPS = tuple(effect.value for effect in Effect)
 
 _LABEL = record({"integrity": STRING, "confidentiality": STRING})
 
+_EXECUTABLE = record({"path": STRING, "digest": STRING, "interpreter": BOOL, "same_uid": BOOL})
+
 COMMON: Mapping[str, Type] = MappingProxyType(
     {
         "task": record({"id": STRING, "purpose": STRING, "mandate": STRING, "depth": LONG}),
@@ -50,6 +52,7 @@ COMMON: Mapping[str, Type] = MappingProxyType(
         "confidence": STRING,
         "assurance": STRING,
         "asserted_name": STRING,
+        "executable": {**_EXECUTABLE, "required": False},
         "own_files": BOOL,
         "output": _LABEL,
         "reversible": BOOL,

@@ -1,13 +1,16 @@
 """One enforcement point's connection: one task, and what was permitted in it (docs/adr/0003-socket-protocol.md).
 
 The connection is the holder. Nothing that was released on it is good on another; when it ends, what is undecided is
-denied, what was permitted and not reported is settled as ambiguous, and its task is closed.
+denied, what was permitted and not reported is settled as ambiguous, and its task is closed. One that came with a grant
+acts in a task that was opened elsewhere, as others may beside it, and leaves it open.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -15,14 +18,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from forestall import __version__
+from forestall.adapter.attest.value import Attested
 from forestall.adapter.identity import Peer, asserted, peer_of
 from forestall.core.action import ask_for
-from forestall.core.ask import CannotDo, FindTool, NotStarted, Perform, Record
+from forestall.core.ask import CannotDo, FindTool, Gather, NotStarted, Perform, Record, Verify
 from forestall.core.entry import quarantined
 from forestall.core.errors import ForestallError, InvalidInput
 from forestall.core.flow import Known, govern, refuse
-from forestall.core.label import CLEAN, WORST
-from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Outcome, Result, Subject, Tool, Undone
+from forestall.core.grant import holder_objection
+from forestall.core.label import Label
+from forestall.core.model import Action, Deny, Done, Facts, Fate, Grant, Hold, Outcome, Result, Subject, Tool, Undone
 from forestall.core.reason import Reason
 from forestall.core.task import close_task, open_task, told
 from forestall.frame import PROTOCOL
@@ -30,10 +35,12 @@ from forestall.policy.schema import METHOD_TOOL
 from forestall.run import Drive, run, run_async
 from forestall.server.channel import Channel
 from forestall.server.command import COMMANDS
+from forestall.server.door import LOOK_WITHIN_S, joined, known_of, peer_with, seen_by
 from forestall.server.frames import (
     MESSAGE,
     Hello,
     Peering,
+    challenge_frame,
     frame_id,
     permit_frame,
     read_ask,
@@ -46,7 +53,7 @@ from forestall.server.frames import (
 )
 from forestall.server.judge import Quarantine, Verdict, judge
 from forestall.server.pending import Counts, Pending, withheld
-from forestall.wire import Handler, Parts, Rules, find_tool, handlers, record
+from forestall.wire import Handler, Parts, Rules, find_tool, gather, handlers, record
 
 if TYPE_CHECKING:
     from forestall.server.point import Point
@@ -72,6 +79,11 @@ class Connection(Channel):
         self._by_action: dict[str, Pending] = {}
         self._quarantine = Quarantine()
         self._table: _Table | None = None
+        self._socket: socket.socket | None = None
+        self._nonce = ""
+        self._seen: Attested | None = None
+        self._lineage: tuple[str, ...] | None = None
+        """Where it acts in a task of elsewhere: the instances of which it may know what they have seen."""
         self.peer = Peer(-1, -1)
         self.hello: Hello | None = None
         self.subject: Subject | None = None
@@ -89,16 +101,16 @@ class Connection(Channel):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._socket = transport.get_extra_info("socket")
         try:
-            self.peer = peer_of(transport.get_extra_info("socket"))
+            self.peer = peer_of(self._socket)
         except OSError:
             self.abort()
             return
         if not self.point.admit(self):
             self.refuse("The decision point has as many connections as it may; see max_connections under [serve].")
             return
-        seconds = self._parts.config.serve.handshake_timeout_ms / 1000
-        self._timer = self._loop.call_later(seconds, self.refuse, "There was no hello in time.")
+        self.beside(self._look())
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -113,7 +125,7 @@ class Connection(Channel):
 
     async def _finish(self) -> None:
         await self.settled()
-        if self.grant is not None:
+        if self.grant is not None and self._lineage is None:
             with suppress(CannotDo):  # left open, it is closed at the next start
                 flow = close_task(self.grant.task, "disconnected", self._parts.now())
                 await run_async(flow, self._handlers())
@@ -122,7 +134,7 @@ class Connection(Channel):
 
     def handle(self, frame: dict[str, Any]) -> None:
         if self.hello is None:
-            self._greet(read_hello(frame))
+            self.beside(self._greet(read_hello(frame)))
             return
         kind = frame["type"]
         table = COMMANDS if self.hello.kind is Peering.CLI else self._REQUESTS
@@ -133,42 +145,85 @@ class Connection(Channel):
 
     # -- the handshake
 
-    def _greet(self, hello: Hello) -> None:
-        self.hello, self._known = hello, True
-        self.peer = replace(self.peer, server=hello.server, asserted_name=asserted(hello.client))
-        try:
-            self.subject = self._parts.identity.verify(self.peer)
-        except CannotDo as error:
-            self.refuse(f"This connection is refused: {error.detail or error.reason.value}.")
-            return
-        if hello.kind is Peering.CLI:
-            self._welcome("")
-        else:
-            self.beside(self._open(hello))
+    def _within(self, seconds: float, otherwise: str) -> None:
+        """From now on this long for the next step of the handshake."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self.refuse, otherwise)
 
-    async def _open(self, hello: Hello) -> None:
+    async def _look(self) -> None:
+        """Who connected, before a word is said; then ask for what only an answer after that can hold."""
+        assert self._socket is not None
+        self._within(LOOK_WITHIN_S, "It took too long to see who connects.")
+        try:
+            self._parts.identity.verify(self.peer)
+            self._seen = await self.point.door.look(self._socket)
+        except CannotDo as error:
+            self._turn_away(error)
+            return
+        self._within(self._parts.config.serve.handshake_timeout_ms / 1000, "There was no hello in time.")
+        self._nonce = secrets.token_urlsafe(24)
+        self.send(challenge_frame(self._nonce))
+
+    async def _greet(self, hello: Hello) -> None:
+        if not hmac.compare_digest(hello.nonce.encode("utf-8", "surrogatepass"), self._nonce.encode()):
+            raise InvalidInput("The hello does not answer the challenge of this connection.")
+        assert self._socket is not None
+        self._within(LOOK_WITHIN_S, "It took too long to see who connects.")
+        self._known, self.hello = True, replace(hello, grant="", proof="")
+        itself = hello.kind is Peering.AGENT
+        try:
+            workload = await self.point.door.look_again(self._socket, self._seen, itself=itself)
+            named = replace(self.peer, server=hello.server, asserted_name=asserted(hello.client))
+            self.peer = peer_with(named, workload)
+            self.subject = self._parts.identity.verify(self.peer)
+            if hello.grant:
+                self._lineage = () if workload is None else workload.lineage
+                await self._enter(hello)
+            elif hello.kind is not Peering.CLI:
+                await self._open(hello, known_of(workload, self._parts.state, again=hello.again))
+        except CannotDo as error:
+            self._turn_away(error)
+            return
+        if not self._ended:
+            self._welcome()
+
+    def _turn_away(self, error: CannotDo) -> None:
+        self.refuse(f"This connection is refused: {error.detail or error.reason.value}.")
+
+    async def _open(self, hello: Hello, known: Label) -> None:
+        """Open its task. `known`: what it may have seen before."""
         assert self.subject is not None
         name = hello.mandate or "default"
         mandate = self._parts.rules.mandates.get(name)
         if mandate is None:
             self.refuse(f"There is no mandate `{name}`; write {self._parts.home.mandates / name}.toml.")
             return
-        seen = WORST if hello.again else CLEAN
+        if self._ended:
+            return
         task, salt = secrets.token_hex(16), secrets.token_bytes(16)
-        flow = open_task(mandate, task, self.subject, self._parts.now(), seen, salt=salt)
+        flow = open_task(mandate, task, self.subject, self._parts.now(), known, salt=salt)
         try:
             self.grant = await run_async(flow, self._handlers())
         except CannotDo as error:
             self.refuse(self._not_opened(error, task))
-            return
-        self._welcome(self.grant.task)
 
     def _not_opened(self, error: CannotDo, task: str) -> str:
         if error.reason is Reason.UNAVAILABLE:
             return f"The connection cannot be served now: {error.detail or error.reason.value}."
         return f"The task {task} is not opened ({error.reason}): {told(error)}"
 
-    def _welcome(self, task: str) -> None:
+    async def _enter(self, hello: Hello) -> None:
+        """Act in a task that was opened elsewhere."""
+        assert self.subject is not None
+        accept, parts, at = self.point.accept_grant, self._parts, self._parts.now()
+        grant, holder = await asyncio.to_thread(accept, parts, hello.grant, hello.proof, self._nonce, at)
+        against = holder_objection(grant, holder, self._parts.now())
+        if against is not None:
+            raise CannotDo(against)
+        self.grant, self.subject = grant, joined(holder, self.subject)
+
+    def _welcome(self) -> None:
         assert self.subject is not None
         if self._timer is not None:
             self._timer.cancel()
@@ -176,7 +231,7 @@ class Connection(Channel):
             {
                 "type": "welcome",
                 "protocol": PROTOCOL,
-                "task": task,
+                "task": self.grant.task if self.grant is not None else "",
                 "subject": self.subject.id,
                 "assurance": self.subject.assurance.value,
                 "policy_digest": self._parts.rules.engine.digest,
@@ -187,7 +242,9 @@ class Connection(Channel):
     # -- an enforcement point's requests
 
     def _client(self, frame: Mapping[str, Any]) -> None:
-        self.peer = replace(self.peer, asserted_name=asserted(frame.get("client")))
+        assert self.subject is not None
+        name = asserted(frame.get("client"))
+        self.peer, self.subject = replace(self.peer, asserted_name=name), replace(self.subject, asserted_name=name)
 
     def _tools(self, frame: Mapping[str, Any]) -> None:
         """A list may be long: it is judged beside the loop, and before any later call."""
@@ -387,10 +444,13 @@ class Connection(Channel):
         if self._table is None or self._table.rules is not rules:
             assert self.hello is not None
             own: dict[type, Handler] = {
+                Verify: self._verify,
                 FindTool: lambda ask: self._find_tool(rules, ask.tool),
                 Record: lambda ask: record(self._parts, ask.entry, alone=self._alone),
                 Perform: self._perform,
             }
+            if self._lineage is not None:
+                own[Gather] = self._gather
             self._table = _Table(rules, {**handlers(self._parts, directory=self.hello.directory), **own})
         return self._table.handlers
 
@@ -398,6 +458,18 @@ class Connection(Channel):
     def _alone(self) -> bool:
         """Is one call being decided, on all connections, the first of this turn, and nothing more there on this one?"""
         return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread
+
+    def _verify(self, ask: Verify) -> Subject:
+        """Its own peer was verified when it was welcomed."""
+        if ask.proof is self.peer and self.subject is not None:
+            return self.subject
+        return self._parts.identity.verify(ask.proof)
+
+    def _gather(self, ask: Gather) -> Facts:
+        """As everywhere, and what this instance brings into the task from its others."""
+        assert self.hello is not None
+        assert self._lineage is not None
+        return gather(self._parts, ask, self.hello.directory, seen_by(self._lineage, self._parts.state))
 
     def _find_tool(self, rules: Rules, name: str) -> Tool | None:
         assert self.hello is not None

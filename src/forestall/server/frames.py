@@ -34,19 +34,25 @@ MESSAGE = f"{METHOD_SERVER}/message"
 
 TOLD_REASONS = frozenset({Reason.INVALID_MESSAGE, Reason.INVALID_ARGUMENTS})
 
+MAX_TOKEN = 32 * 1024
+"""Characters of a grant's token, or of a proof. They are checked for their real sizes where they are verified."""
+
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Peering(StrEnum):
     """What a connection is for."""
 
-    GATEWAY = "gateway"
+    GATEWAY = "gateway"  # it works for whoever started it
+    AGENT = "agent"  # it works for itself
     CLI = "cli"
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
     kind: Peering
+    nonce: str
+    """Of the challenge that this answers."""
     server: str = ""
     directory: str = ""
     """Where the server's relative paths start: absolute, or empty where it is not said."""
@@ -54,6 +60,10 @@ class Hello:
     mandate: str = ""
     again: bool = False
     """Its client was served before, under a task that is lost, and has seen nobody knows what."""
+    grant: str = field(default="", repr=False)
+    """A task's token: the connection acts in that task, and opens none."""
+    proof: str = field(default="", repr=False)
+    """That whoever sends it has the key that the token is bound to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,7 @@ def read_hello(frame: Mapping[str, Any]) -> Hello:
     try:
         kind = Peering(_text(frame, "kind"))
     except ValueError:
-        raise InvalidInput("A hello is of kind gateway or cli.") from None
+        raise InvalidInput("A hello is of kind gateway, agent or cli.") from None
     client = {} if frame.get("client") is None else frame["client"]
     if not isinstance(client, dict):
         raise InvalidInput("`client` is not an object.")
@@ -102,10 +112,28 @@ def read_hello(frame: Mapping[str, Any]) -> Hello:
     again = frame.get("again", False)
     if not isinstance(again, bool):
         raise InvalidInput("`again` is true or false.")
-    hello = Hello(kind, _text(frame, "server", ""), directory, client, _text(frame, "mandate", ""), again)
-    if kind is Peering.GATEWAY and (not hello.server or "/" in hello.server or not hello.server.isprintable()):
-        raise InvalidInput("A gateway's hello names its server, without a slash.")
+    hello = Hello(
+        kind,
+        _text(frame, "nonce"),
+        _text(frame, "server", ""),
+        directory,
+        client,
+        _text(frame, "mandate", ""),
+        again,
+        _text(frame, "grant", "", MAX_TOKEN),
+        _text(frame, "proof", "", MAX_TOKEN),
+    )
+    if kind is not Peering.CLI and (not hello.server or "/" in hello.server or not hello.server.isprintable()):
+        raise InvalidInput(f"A hello of kind {kind} names its server, without a slash.")
+    _require_grant_whole(hello)
     return hello
+
+
+def _require_grant_whole(hello: Hello) -> None:
+    if bool(hello.grant) != bool(hello.proof):
+        raise InvalidInput("A hello has `grant` and `proof`, or neither.")
+    if hello.grant and (hello.mandate or hello.kind is Peering.CLI):
+        raise InvalidInput("A grant is a task already: it has its mandate, and no command line uses one.")
 
 
 def read_ask(frame: Mapping[str, Any]) -> AskFrame:
@@ -157,6 +185,10 @@ def frame_id(frame: Mapping[str, Any]) -> int:
     if type(found) is not int:
         raise InvalidInput("A request has no integer `id`.")
     return found
+
+
+def challenge_frame(nonce: str) -> dict[str, Any]:
+    return {"type": "challenge", "protocol": PROTOCOL, "nonce": nonce}
 
 
 def permit_frame(frame: int, permit: Permit) -> dict[str, Any]:

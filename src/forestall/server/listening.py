@@ -69,15 +69,16 @@ def answers(path: Path) -> bool:
         return True
 
 
-def listen(path: Path, _held: Lock) -> socket.socket:
-    """Bind the socket, for its owner alone. A stale one is removed: whoever holds the lock may do that, nobody else.
+def listen(path: Path, _held: Lock, *, for_others: bool = False) -> socket.socket:
+    """Bind the socket, for its owner alone; `for_others`, for whoever can reach it, of whom each connection then tells
+    who may stay. A stale one is removed: whoever holds the lock may do that, nobody else.
 
     Raises:
         Unavailable: the path is taken by something that is not ours to remove, or cannot be bound.
     """
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    before = os.umask(0o177)
+    before = os.umask(0o111 if for_others else 0o177)
     try:
         listener.bind(str(path))
         listener.listen(BACKLOG)

@@ -20,6 +20,8 @@ from forestall.core.sweep import sweep
 from forestall.core.task import close_task
 from forestall.run import run_async
 from forestall.server.connection import Connection
+from forestall.server.door import Door
+from forestall.server.granted import AcceptGrant, no_grants
 from forestall.server.shared import shared
 from forestall.wire import Parts, handlers
 
@@ -47,6 +49,8 @@ class Point:
 
     def __init__(self, parts: Parts, *, idle_exit_s: float | None = None) -> None:
         self.parts = parts
+        self.door = Door(parts.attestor)
+        self.accept_grant: AcceptGrant = no_grants
         self._idle_exit_s = idle_exit_s
         self._connections: set[Connection] = set()
         self._tracked: set[asyncio.Task[Any]] = set()
@@ -78,6 +82,7 @@ class Point:
             await asyncio.gather(self._drain(), self._stop_listening())
         finally:
             listener.close()
+            self.door.close()
             await self._stop_listening()
             await asyncio.to_thread(self.parts.close)
 
@@ -183,6 +188,7 @@ class Point:
             "open_tasks": len(parts.state.open_tasks()),
             "unsettled": len(parts.state.unsettled()),
             "ledger": {stream.value: {"bytes": parts.ledger.size(stream)} for stream in Stream},
+            "unattested": self.parts.unattested,
             "assurance": self._assurance(),
             "keys_readable_by_agent": self._assurance() == "local",
         }
@@ -205,8 +211,8 @@ class Point:
         await run_async(sweep(permits, self.parts.now()), table)
         if close_open:
             for grant in self.parts.state.open_tasks():
-                if grant.key:  # held by whoever has the key, and not on a connection
-                    continue
+                if grant.key and self.parts.now() < grant.expires_at:
+                    continue  # held by whoever has the key, and not on a connection
                 with suppress(CannotDo):  # tried again at the next start; without a connection nobody holds it
                     await run_async(close_task(grant.task, "swept", self.parts.now()), table)
 

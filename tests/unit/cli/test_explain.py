@@ -20,6 +20,7 @@ from forestall.core.model import (
     Approval,
     Assurance,
     Deny,
+    Executable,
     Facts,
     Fate,
     Grant,
@@ -35,7 +36,8 @@ from forestall.policy import bundle
 from forestall.policy.cedar import CedarEngine
 from tests.unit.policy.home import furnish
 
-SUBJECT = Subject("uid:1000", Assurance.LOCAL, "a client")
+RUNS = Executable("/opt/agent", "sha256:0", interpreter=False, same_uid=False)
+SUBJECT = Subject("uid:1000", Assurance.ATTESTED, "a client", instance="unix:1000:b:7:9", executable=RUNS)
 GRANT = Grant("task-1", "uid:1000", "write the report", "default", ("*",), frozenset(Effect), 9_999)
 ARGUMENTS = {"path": "/etc/passwd", "content": "hunter2"}
 
@@ -113,7 +115,9 @@ def test_who_what_and_every_fact(written: Home, capsys: pytest.CaptureFixture[st
     assert code == 0
     for words in (
         "held-1 was held (needs_approval), 2023-11-14T22:13:20.000Z",
-        "uid:1000 (assurance local, calls itself 'a client')",
+        "uid:1000 (assurance attested, calls itself 'a client')",
+        "instance   unix:1000:b:7:9",
+        'runs       "/opt/agent" (sha256:0), as another user than the decision point\'s',
         "task-1: 'write the report' under the mandate `default`",
         f"fs/write_file, pinned {tool(written).pin}",
         'arguments  {"content": "hunter2", "path": "/etc/passwd"}',

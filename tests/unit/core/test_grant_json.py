@@ -10,9 +10,9 @@ import pytest
 from forestall.core.canonical import canonical, parse
 from forestall.core.effects import Effect
 from forestall.core.entry import opened
-from forestall.core.grant_json import grant_from_json, subject_to_json
+from forestall.core.grant_json import executable_from_json, grant_from_json, subject_to_json
 from forestall.core.label import Confidentiality
-from forestall.core.model import Assurance, Grant, Quantity, Resource, Subject
+from forestall.core.model import Assurance, Executable, Grant, Quantity, Resource, Subject
 from forestall.testing.world import AGENT, GRANT, NOW
 
 HOLDER = Subject("spiffe://e/a", Assurance.LOCAL, "a", instance="i-1", tenant="t", trust_domain="e", key="jkt:k")
@@ -58,6 +58,13 @@ def test_no_part_of_a_grant_is_forgotten(name: str) -> None:
     default = getattr(GRANT, name)
     assert getattr(FULL, name) != default, "the example differs from the plain one in every part"
     assert getattr(grant_from_json(written(FULL, HOLDER)), name) == getattr(FULL, name)
+
+
+def test_what_a_subject_runs_comes_back_as_it_was() -> None:
+    runs = Executable("/opt/agent", "sha256:0", interpreter=False, same_uid=False)
+    body = subject_to_json(replace(HOLDER, executable=runs))
+    assert executable_from_json(body["executable"]) == runs
+    assert "executable" not in subject_to_json(HOLDER)
 
 
 def test_a_plain_task_is_written_as_ever() -> None:

@@ -13,6 +13,7 @@ from forestall.core.errors import Unavailable
 from forestall.frame import HEAD, PROTOCOL, decode, encode, length
 from forestall.pep.blocking import Connection
 
+CHALLENGE = encode({"type": "challenge", "protocol": PROTOCOL, "nonce": "n"})
 WELCOME = encode({"type": "welcome", "protocol": PROTOCOL, "policy_digest": "sha256:0"})
 
 
@@ -47,6 +48,7 @@ def test_it_says_hello_and_asks(tmp_path: Path) -> None:
     seen: list[dict[str, Any]] = []
 
     def script(peer: socket.socket) -> None:
+        peer.sendall(CHALLENGE)
         seen.append(frame(peer))
         for byte in WELCOME:  # in as many pieces as there can be
             peer.sendall(bytes([byte]))
@@ -59,7 +61,7 @@ def test_it_says_hello_and_asks(tmp_path: Path) -> None:
         assert connection.ask("status")["tools"] == 2
         assert connection.ask("status", more=True)["tools"] == 3
     assert seen == [
-        {"type": "hello", "protocol": PROTOCOL, "kind": "cli"},
+        {"type": "hello", "protocol": PROTOCOL, "nonce": "n", "kind": "cli"},
         {"type": "status", "id": 1},
         {"type": "status", "id": 2, "more": True},
     ]
@@ -77,9 +79,12 @@ def test_it_says_hello_and_asks(tmp_path: Path) -> None:
         (encode({"type": "status", "id": 1}), "refuses"),
     ],
 )
-def test_what_does_not_welcome_it_is_said(tmp_path: Path, answer: bytes, sentence: str) -> None:
+@pytest.mark.parametrize("challenged", [True, False])
+def test_what_does_not_welcome_it_is_said(tmp_path: Path, answer: bytes, sentence: str, challenged: bool) -> None:
     def script(peer: socket.socket) -> None:
-        frame(peer)
+        if challenged:
+            peer.sendall(CHALLENGE)
+            frame(peer)
         peer.sendall(answer)
 
     with (
@@ -95,6 +100,7 @@ def test_what_does_not_welcome_it_is_said(tmp_path: Path, answer: bytes, sentenc
 )
 def test_an_answer_to_something_else_is_none(tmp_path: Path, answer: dict[str, Any]) -> None:
     def script(peer: socket.socket) -> None:
+        peer.sendall(CHALLENGE)
         frame(peer)
         peer.sendall(WELCOME)
         frame(peer)
@@ -112,6 +118,7 @@ def test_who_is_silent_is_given_up(tmp_path: Path) -> None:
     given_up = threading.Event()
 
     def script(peer: socket.socket) -> None:
+        peer.sendall(CHALLENGE)
         frame(peer)
         given_up.wait(10)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from forestall.core.errors import SetupError, Unavailable
-from forestall.frame import encode
+from forestall.frame import PROTOCOL, encode
 from forestall.pep.client import ENDINGS, Connection, connect
 from tests.mcpkit.decision_point import DecisionPoint, Frame, permit_all
 
@@ -27,7 +27,7 @@ def talk(socket: Path, start: Any = None) -> Connection:
 
 def test_a_welcome_is_kept(gateway_home: Path, scripted: DecisionPoint) -> None:
     assert talk(scripted.path).welcome["task"] == "task-1"
-    assert scripted.frames[0] == {"type": "hello", "protocol": 1, **HELLO}
+    assert scripted.frames[0] == {"type": "hello", "protocol": PROTOCOL, "nonce": "nonce-1", **HELLO}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,8 @@ def test_a_welcome_is_kept(gateway_home: Path, scripted: DecisionPoint) -> None:
     [
         ({"type": "refused", "sentence": "No."}, "refused: No."),
         ({"type": "refused"}, "another protocol"),
-        ({"type": "welcome", "protocol": 2}, "another protocol"),
+        ({"type": "welcome", "protocol": PROTOCOL + 1}, "another protocol"),
+        ({"type": "challenge", "protocol": PROTOCOL, "nonce": "x"}, "another protocol"),
         ({"type": "permit"}, "another protocol"),
         ({"no": "type"}, "ended the connection"),
     ],
@@ -46,6 +47,45 @@ def test_anything_but_a_welcome_is_a_refusal(
     scripted.answer = lambda _: answer
     with pytest.raises(Unavailable, match=said):
         talk(scripted.path)
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ({"type": "refused", "sentence": "Too many."}, "refused: Too many."),
+        ({"type": "challenge", "protocol": 1, "nonce": "x"}, "another protocol"),
+        ({"type": "welcome", "protocol": PROTOCOL}, "another protocol"),
+        ({"no": "type"}, "ended the connection"),
+    ],
+)
+def test_without_a_challenge_nothing_is_said(
+    gateway_home: Path, scripted: DecisionPoint, first: Frame, said: str
+) -> None:
+    scripted.challenge = first
+    with pytest.raises(Unavailable, match=said):
+        talk(scripted.path)
+    assert scripted.frames == []
+
+
+def test_the_hello_proves_what_it_is_asked_to(gateway_home: Path, scripted: DecisionPoint) -> None:
+    def prove(nonce: str) -> dict[str, str]:
+        return {"grant": "token", "proof": f"proof of {nonce}"}
+
+    async def scenario() -> None:
+        (await connect(scripted.path, HELLO, prove=prove)).close()
+
+    asyncio.run(scenario())
+    (hello,) = scripted.frames
+    assert (hello["grant"], hello["proof"]) == ("token", "proof of nonce-1")
+
+
+def test_what_cannot_be_proved_ends_the_connection(gateway_home: Path, scripted: DecisionPoint) -> None:
+    def prove(nonce: str) -> dict[str, str]:
+        raise SetupError("The key is gone.")
+
+    with pytest.raises(SetupError, match="key is gone"):
+        asyncio.run(connect(scripted.path, HELLO, prove=prove))
+    assert scripted.frames == []
 
 
 def test_silence_is_a_refusal(gateway_home: Path, scripted: DecisionPoint, monkeypatch: pytest.MonkeyPatch) -> None:

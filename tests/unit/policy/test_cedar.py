@@ -7,7 +7,7 @@ import pytest
 
 from forestall.core.effects import Effect
 from forestall.core.label import CLEAN, WORST
-from forestall.core.model import Approval, Decision, RealPath
+from forestall.core.model import Approval, Decision, Executable, RealPath
 from forestall.core.reason import Reason
 from forestall.policy import slice as slices
 from forestall.policy.cedar import CedarEngine
@@ -97,6 +97,29 @@ def test_what_a_task_has_seen_bears_on_the_decision() -> None:
 def test_the_context_holds_what_is_documented(condition: str, holds: bool) -> None:
     built = engine(f'@approvers("a") permit (principal, action, resource) when {{ {condition} || {APPROVED} }};')
     assert ask(built, WRITE_FILE, path="a").decision is (Decision.PERMIT if holds else Decision.HOLD)
+
+
+RUNS = Executable("/opt/agent", "sha256:0", interpreter=False, same_uid=False)
+
+
+@pytest.mark.parametrize(
+    ("condition", "executable", "holds"),
+    [
+        ('context has executable && context.executable.digest == "sha256:0"', RUNS, True),
+        ('context has executable && context.executable.path like "/opt/*"', RUNS, True),
+        ("context has executable && !context.executable.interpreter && !context.executable.same_uid", RUNS, True),
+        ("context has executable && !context.executable.interpreter", Executable("/usr/bin/python3"), False),
+        ("context has executable && context.executable.same_uid", Executable("/usr/bin/python3"), True),
+        ("context has executable", None, False),
+    ],
+)
+def test_what_a_workload_runs_is_there_where_it_was_seen(
+    condition: str, executable: Executable | None, holds: bool
+) -> None:
+    built = engine(f"permit (principal, action, resource) when {{ {condition} }};")
+    asked = question(WRITE_FILE, {"path": "a"})
+    found = built.evaluate(replace(asked, subject=replace(asked.subject, executable=executable)))
+    assert found.decision is (Decision.PERMIT if holds else Decision.DENY)
 
 
 def test_a_graver_effect_of_this_call_puts_it_into_the_graver_group() -> None:

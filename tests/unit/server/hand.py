@@ -132,6 +132,7 @@ class Hand:
     def __init__(self, home: Home, kind: type[Connection] = Connection) -> None:
         self.home, self._kind = home, kind
         self.parts = build(home)
+        self.parts.attestor = None  # which looks in threads, whenever they come to it
         self.disk = Disk(self.parts.ledger)
         self.parts.ledger = self.disk  # type: ignore[assignment]
         self.point = Point(self.parts)
@@ -149,7 +150,8 @@ class Hand:
         connection = self._kind(self.point)
         connection._loop = Timers(asyncio.get_running_loop())  # type: ignore[assignment]
         connection.connection_made(Outward(connection))
-        connection.handle(dict(HELLO))
+        await self.rest()
+        connection.handle({**HELLO, "nonce": self.sent(connection).pop()["nonce"]})
         await self.rest()
         self.connections.append(connection)
         return connection

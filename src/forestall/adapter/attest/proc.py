@@ -84,6 +84,15 @@ class Entry:
         except OSError:
             return ""
 
+    def stdin(self) -> str | None:
+        """What it has open as file 0; empty where that is closed, None where we may not look."""
+        try:
+            return os.readlink("fd/0", dir_fd=self.directory)
+        except FileNotFoundError:
+            return ""
+        except OSError:
+            return None
+
     def _read(self, name: str) -> bytes:
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory)

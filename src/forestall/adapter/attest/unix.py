@@ -140,6 +140,7 @@ class Attestor:
             looking = self._looking()
             program = looking.at(entry, held)
             asserted = script_of(entry.arguments()) if program.is_interpreter else ""
+            stdin = entry.stdin()
             parents, complete = self._parents(entry, seen, looking, held)
             if place_now(entry) != program.place or self._subject(entry, peer, pinned).started != seen.started:
                 raise Vanished
@@ -153,6 +154,7 @@ class Attestor:
             digest=program.digest,
             is_interpreter=program.is_interpreter,
             unknown=program.unknown,
+            stdin=stdin,
             gid=peer.gid,
             parents=parents,
             complete=complete,
@@ -189,17 +191,17 @@ class Attestor:
             try:
                 parent = held.enter_context(process(stat.parent, self._machine.proc))
                 above, uid = parent.stat(), parent.uid()
-                program = looking.at(parent, held)
+                program, stdin = looking.at(parent, held), parent.stdin()
                 same = parent.stat().started == above.started and place_now(parent) == program.place
                 if not same or child.stat() != stat:
                     return tuple(found), False
             except Vanished:
                 return tuple(found), False
-            found.append(self._process(parent.pid, uid, above, program))
+            found.append(self._process(parent.pid, uid, above, program, stdin))
             child, stat = parent, above
         return tuple(found), True
 
-    def _process(self, pid: int, uid: int, stat: Stat, program: Program) -> Process:
+    def _process(self, pid: int, uid: int, stat: Stat, program: Program, stdin: str | None) -> Process:
         return Process(
             pid=pid,
             uid=uid,
@@ -210,4 +212,5 @@ class Attestor:
             digest=program.digest,
             is_interpreter=program.is_interpreter,
             unknown=program.unknown,
+            stdin=stdin,
         )

@@ -38,6 +38,10 @@ class Process:
     is_interpreter: bool = True
     """It runs what it is given, so that its digest identifies nobody. Also where that is not known."""
     unknown: frozenset[Unknown] = frozenset()
+    stdin: str | None = None
+    """What it has open as its standard input, as the kernel names it (`pipe:[4711]`); empty where it has closed it, and
+    None where we may not look. Never recorded.
+    """
 
     @property
     def instance(self) -> str:
