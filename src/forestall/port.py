@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 from forestall.core.entry import Entry, Stream
 from forestall.core.label import Label
-from forestall.core.model import Counted, Facts, Grant, Lease, Mandate, Permit, Question, Ruling, Subject, Tool
+from forestall.core.model import Counted, Facts, Grant, Lease, Mandate, Permit, Question, Risk, Ruling, Subject, Tool
+from forestall.core.reason import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,43 @@ class Catalogue(Protocol):
         ...
 
 
+class Standing(StrEnum):
+    """Where a task stands. One that is over is shown for as long as something in its tree is not."""
+
+    OPEN = "open"
+    SUSPENDED = "suspended"
+    KILLED = "killed"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task as an operator sees it."""
+
+    task: str
+    parent: str
+    root: str
+    depth: int
+    holder: str
+    tenant: str
+    trust_domain: str
+    user: str
+    mandate: str
+    purpose: str
+    state: Standing
+    labels: Label
+    budget: Mapping[Counted, int]
+    spent: Mapping[Counted, int]
+    """By it and all below it."""
+    running: int
+    """Its own permits without an outcome."""
+    expires_at: int
+    why: str = ""
+    """What the order said that suspends it, or a task above it."""
+    since: int = 0
+    """When that was ordered, in milliseconds since the epoch."""
+
+
 class State(Protocol):
     """What follows from the ledger: open tasks, spent budgets, labels, unsettled permits. `apply` rebuilds it."""
 
@@ -100,9 +139,34 @@ class State(Protocol):
     def release(self, grant: Grant, counted: Collection[Counted]) -> None: ...
 
     def stands(self, permit: str, at: int) -> bool:
-        """May this permit still start: recorded, without an outcome, in time, its task and all above it open? Asked
-        after the permit was recorded, since a task may have ended in between.
+        """May this permit still start: recorded, without an outcome, in time, its task and all above it open, none of
+        them suspended? Asked after the permit was recorded, since a task may have ended in between.
         """
+        ...
+
+    def stopped(self, task: str) -> Reason | None:
+        """Why no permit may be given under this task now: `revoked` once it was killed, alone or with what is above
+        it, `suspended` while it or something above it is. None otherwise, also for a task that is not known.
+        """
+        ...
+
+    def barred(self, subject: Subject, user: str) -> Reason | None:
+        """Why this subject may not hold a new task that serves this user: `revoked` or `suspended`, or None. What is
+        opened in the log after such an order never lives, until a resume for the same target.
+        """
+        ...
+
+    def risk(self, grant: Grant) -> Risk:
+        """The highest that orders say of the task, of those above it, and of whom they are for and act through."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """How many orders were taken in, ever."""
+        ...
+
+    def tasks(self) -> Sequence[TaskView]:
+        """Every task of each tree that is remembered, those above before those below."""
         ...
 
     def asked(self, action: str, task: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from forestall.adapter.attest.digest import Digests
@@ -23,6 +24,9 @@ from forestall.catalogue import FileCatalogue
 from forestall.catalogue import load as load_catalogue
 from forestall.config import Config, load, load_mandates, socket_path
 from forestall.core.ask import (
+    Admit,
+    CannotDo,
+    Confirm,
     Evaluate,
     FindGrant,
     FindTool,
@@ -33,11 +37,13 @@ from forestall.core.ask import (
     Tell,
     Verify,
 )
-from forestall.core.entry import Entry, Stream
+from forestall.core.control import Command
+from forestall.core.entry import Entry, Stream, ordered
 from forestall.core.errors import SetupError, Unavailable, cure
 from forestall.core.label import CLEAN, Label
-from forestall.core.model import Facts, Mandate, Tool
+from forestall.core.model import Facts, Grant, Mandate, Permit, Tool
 from forestall.core.own import SERVER
+from forestall.core.reason import Reason
 from forestall.core.task import OPEN
 from forestall.home import VARIABLE, Home
 from forestall.policy import bundle
@@ -103,6 +109,8 @@ class Parts:
     attestor: Attestor | None = None
     """None where this machine cannot show who is at the other end of a socket; `unattested` says why."""
     unattested: str = ""
+    on_order: list[Callable[[Command], None]] = field(default_factory=list)
+    """Called once an order was recorded and taken in, before whoever gave it goes on."""
 
     def reload(self) -> None:
         """Take in the rules as they are on disk now; where they do not check, keep the old and raise SetupError."""
@@ -203,12 +211,14 @@ def handlers(parts: Parts, *, directory: str) -> dict[type, Handler]:
     return {
         Verify: lambda ask: parts.identity.verify(ask.proof),
         FindTool: lambda ask: find_tool(rules, ask.tool),
-        FindGrant: lambda ask: state.find_grant(ask.task),
+        FindGrant: lambda ask: find_grant(state, ask.task),
+        Admit: lambda ask: state.barred(ask.subject, ask.user),
         Gather: lambda ask: gather(parts, ask, directory),
         Evaluate: lambda ask: rules.engine.evaluate(ask.question),
         Reserve: lambda ask: state.reserve(ask.grant, ask.effects),
         Release: lambda ask: state.release(ask.grant, ask.effects),
         Record: lambda ask: record(parts, ask.entry),
+        Confirm: lambda ask: confirm(parts, ask.permit),
         Tell: lambda _ask: parts.now(),
     }
 
@@ -220,6 +230,53 @@ def handlers_blocking(parts: Parts, *, directory: str) -> dict[type, Handler]:
 
 def find_tool(rules: Rules, tool: str) -> Tool | None:
     return METHOD_TOOL if tool == METHOD_TOOL.id else rules.catalogue.find(tool)
+
+
+def find_grant(state: LogState, task: str) -> Grant | None:
+    against = state.stopped(task)
+    if against is not None:
+        raise CannotDo(against)
+    return state.find_grant(task)
+
+
+def confirm(parts: Parts, permit: Permit) -> Reason | None:
+    """Why a permit that was recorded does not stand, if it does not."""
+    at = parts.now()
+    if parts.state.stands(permit.id, at):
+        return None
+    against = parts.state.stopped(permit.task)
+    if against is not None:
+        return against
+    return Reason.DEADLINE if at >= permit.expires_at else Reason.TASK_ENDED
+
+
+def order(parts: Parts, command: Command) -> Awaitable[Position]:
+    """Record an order and take it in. Once that is answered, nothing stands that the order is against: what was
+    recorded before is stopped by it, and what comes later in the log never lives.
+
+    Raises:
+        Unavailable: the ledger does not take it. It may then be in force all the same; give it again.
+    """
+    entry = ordered(command, secrets.token_hex(16), parts.now())
+
+    def taken_in(position: Position) -> None:
+        _apply(parts, entry, position)
+        _tell(parts, command)
+
+    return parts.ledger.append_async(entry, taken_in)
+
+
+def order_blocking(parts: Parts, command: Command) -> None:
+    """As `order`, for callers without a loop."""
+    record_blocking(parts, ordered(command, secrets.token_hex(16), parts.now()))
+    _tell(parts, command)
+
+
+def _tell(parts: Parts, command: Command) -> None:
+    """Everybody who wants to know, also where telling one of them fails: that is raised once all were told."""
+    with ExitStack() as telling:
+        for callback in reversed(parts.on_order):
+            telling.callback(callback, command)
 
 
 def record(parts: Parts, entry: Entry, *, alone: bool = False) -> Awaitable[Position] | None:

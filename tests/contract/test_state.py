@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forestall.adapter.store.state import LogState, open_state
+from forestall.adapter.store.tree import MAX_KILLED
+from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.effects import Effect
-from forestall.core.entry import Entry, Stream, closed, extended, opened, permitted, settled
+from forestall.core.entry import Entry, Stream, closed, extended, opened, ordered, permitted, settled
 from forestall.core.label import CLEAN, WORST, Confidentiality, Integrity, Label
-from forestall.core.model import Fate, Grant, Permit, Quantity, Subject
+from forestall.core.model import Fate, Grant, Permit, Quantity, Risk, Subject
+from forestall.core.reason import Reason
 from forestall.port import Ledger, State, Written
 from forestall.testing.ledger import MemoryLedger
 from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, action, facts
@@ -508,6 +511,244 @@ def test_what_a_task_that_is_over_asked_for_is_not_waited_for(state: State) -> N
     books.write(opened(replace(CHILD, task="child-2"), HELPER, NOW))
     assert state.undecided_above("child-2") == ()
     assert state.undecided_above("grandchild") == ()
+
+
+# -- orders
+
+
+ALICE = replace(GRANT, task="alices", user="alice", tenant="t", trust_domain="one.example", holder="planner")
+BOB = replace(ALICE, task="bobs", user="bob", holder="another", trust_domain="two.example")
+OTHERS = replace(ALICE, task="of-another-tenant", tenant="u")
+UNDER_ALICE = replace(ALICE, task="under", parent="alices", root="alices", depth=1, holder="helper")
+UNDER_ALICE = replace(UNDER_ALICE, actors=(("one.example", "helper"), ("one.example", "planner")))
+GRANTS = (ALICE, BOB, OTHERS, UNDER_ALICE)
+
+
+def holder_of(grant: Grant) -> Subject:
+    return Subject(grant.holder, AGENT.assurance, tenant=grant.tenant, trust_domain=grant.trust_domain)
+
+
+def says(kind: str, target: Target, level: Risk | None = None, why: str = "it went wrong") -> Entry:
+    return ordered(Command(Order(kind), target, why, "uid/0", level), f"order-{kind}", NOW)
+
+
+def crowd(state: State) -> Books:
+    books = Books(state)
+    books.write(*(opened(grant, holder_of(grant), NOW) for grant in GRANTS))
+    return books
+
+
+def stopped(state: State) -> dict[str, Reason | None]:
+    return {grant.task: state.stopped(grant.task) for grant in GRANTS}
+
+
+def meant(target: Target) -> set[str]:
+    """Said once more, from the words of the order and not from the code."""
+    match target.reach, target.name:
+        case Reach.EVERYTHING, _:
+            return {grant.task for grant in GRANTS}
+        case Reach.TASK, name:
+            return {name, "under"} if name == "alices" else {name}
+        case (Reach.AGENT, "planner") | (Reach.USER, "alice") | (Reach.TRUST_DOMAIN, "one.example"):
+            return {"alices", "under"} if target.tenant == "t" else {"of-another-tenant"}
+        case Reach.AGENT, "helper":
+            return {"under"}
+    raise AssertionError(target)
+
+
+TARGETS = [
+    Target(Reach.TASK, "alices"),
+    Target(Reach.TASK, "under", tenant="t"),
+    Target(Reach.AGENT, "planner", "one.example", "t"),
+    Target(Reach.AGENT, "planner", "one.example", "u"),
+    Target(Reach.AGENT, "helper", "one.example", "t"),
+    Target(Reach.USER, "alice", tenant="t"),
+    Target(Reach.USER, "alice", tenant="u"),
+    Target(Reach.TRUST_DOMAIN, "one.example", tenant="t"),
+    Target(Reach.EVERYTHING),
+    Target(Reach.EVERYTHING, "", "ignored", "ignored"),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_a_kill_ends_what_it_covers_and_all_below_and_nothing_else(state: State, target: Target) -> None:
+    books = crowd(state)
+    books.write(*(permission(permit(grant.task, grant.task)) for grant in GRANTS))
+    assert all(state.stands(grant.task, NOW) for grant in GRANTS)
+    books.write(says("kill", target))
+    gone = meant(target)
+    assert stopped(state) == {grant.task: Reason.REVOKED if grant.task in gone else None for grant in GRANTS}
+    for grant in GRANTS:
+        assert (state.find_grant(grant.task) is None) is (grant.task in gone)
+        assert state.stands(grant.task, NOW) is (grant.task not in gone)
+        assert state.reserve(grant, WRITES) is (grant.task not in gone)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_a_suspension_stops_what_it_covers_and_all_below_until_it_is_resumed(state: State, target: Target) -> None:
+    books = crowd(state)
+    books.write(*(permission(permit(grant.task, grant.task)) for grant in GRANTS), says("suspend", target))
+    held_back = meant(target)
+    assert stopped(state) == {grant.task: Reason.SUSPENDED if grant.task in held_back else None for grant in GRANTS}
+    for grant in GRANTS:
+        assert state.find_grant(grant.task) == grant, "it is not over"
+        assert state.stands(grant.task, NOW) is (grant.task not in held_back)
+    books.write(says("resume", Target(Reach.USER, "somebody else", tenant="t")))
+    assert Reason.SUSPENDED in stopped(state).values(), "that was another target"
+    books.write(says("resume", target))
+    assert not any(stopped(state).values())
+    assert all(state.stands(grant.task, NOW) for grant in GRANTS)
+
+
+def test_a_task_by_its_id_is_of_whatever_tenant_unless_the_order_names_one(state: State) -> None:
+    books = crowd(state)
+    books.write(says("kill", Target(Reach.TASK, "bobs", tenant="u")))
+    assert state.stopped("bobs") is None
+    books.write(says("kill", Target(Reach.TASK, "bobs")))
+    assert state.stopped("bobs") is Reason.REVOKED
+
+
+STANDING = [target for target in TARGETS if target.reach is not Reach.TASK]
+
+
+@pytest.mark.parametrize("kind", ["kill", "suspend"])
+@pytest.mark.parametrize("target", STANDING, ids=str)
+def test_what_is_opened_after_a_standing_order_never_lives(state: State, kind: str, target: Target) -> None:
+    books = Books(state)
+    books.write(says(kind, target), *(opened(grant, holder_of(grant), NOW) for grant in GRANTS))
+    dead = meant(target)
+    assert {grant.task for grant in GRANTS if state.find_grant(grant.task) is None} == dead
+    for grant in (ALICE, BOB, OTHERS):
+        reason = Reason.REVOKED if kind == "kill" else Reason.SUSPENDED
+        expected = reason if grant.task in dead else None
+        assert state.barred(holder_of(grant), grant.user) is expected
+    if kind == "kill":
+        assert {grant.task for grant in GRANTS if state.stopped(grant.task) is Reason.REVOKED} == dead
+    books.write(says("resume", target))
+    assert not any(state.barred(holder_of(grant), grant.user) for grant in GRANTS)
+    assert {grant.task for grant in GRANTS if state.find_grant(grant.task) is None} == dead, "it is never revived"
+    books.write(opened(replace(ALICE, task="again"), holder_of(ALICE), NOW))
+    assert state.find_grant("again") is not None
+
+
+def test_an_order_about_a_task_keeps_nobody_from_new_ones(state: State) -> None:
+    books = crowd(state)
+    books.write(says("kill", Target(Reach.TASK, "alices")), says("suspend", Target(Reach.TASK, "bobs")))
+    assert not any(state.barred(holder_of(grant), grant.user) for grant in GRANTS)
+
+
+def test_a_permit_that_is_recorded_after_the_kill_never_stands(state: State) -> None:
+    """Nor does one that was recorded before it, and heard of after it."""
+    books = crowd(state)
+    early = books.put(permission(permit("early", "alices")))
+    books.write(says("kill", Target(Reach.TASK, "alices")), permission(permit("late", "alices")))
+    books.take(early)
+    assert not state.stands("late", NOW)
+    assert not state.stands("early", NOW)
+
+
+@pytest.mark.parametrize("kind", ["kill", "suspend"])
+@pytest.mark.parametrize("target", STANDING, ids=str)
+def test_what_counts_is_the_place_in_the_log_and_not_when_it_was_heard_of(
+    state: State, kind: str, target: Target
+) -> None:
+    books = Books(state)
+    before = books.put(opened(ALICE, holder_of(ALICE), NOW))
+    order = books.put(says(kind, target))
+    after = books.put(opened(replace(ALICE, task="after"), holder_of(ALICE), NOW))
+    for written in (after, order, before):
+        books.take(written)
+    covered = "alices" in meant(target)
+    assert (state.find_grant("after") is None) is covered
+    assert state.stopped("alices") is (None if not covered else Reason.REVOKED if kind == "kill" else Reason.SUSPENDED)
+
+
+def test_a_killed_task_is_revoked_also_when_its_tree_is_forgotten(state: State) -> None:
+    books = crowd(state)
+    books.write(says("kill", Target(Reach.TASK, "alices")))
+    assert "alices" not in {view.task for view in state.tasks()}
+    assert state.stopped("alices") is state.stopped("under") is Reason.REVOKED
+    books.write(opened(replace(UNDER_ALICE, task="late"), holder_of(UNDER_ALICE), NOW))
+    assert state.stopped("late") is Reason.REVOKED, "what came below it afterwards"
+    books.write(closed("bobs", "completed", NOW), says("kill", Target(Reach.TASK, "bobs")))
+    assert state.stopped("bobs") is None, "it had ended by itself"
+
+
+def test_so_many_killed_tasks_are_remembered_and_no_more(state: State) -> None:
+    books = Books(state)
+    for number in range(MAX_KILLED + 1):
+        one = replace(GRANT, task=f"k{number}")
+        books.write(opened(one, AGENT, NOW), says("kill", Target(Reach.TASK, one.task)))
+    assert state.stopped("k0") is None
+    assert state.find_grant("k0") is None, "denied all the same"
+    assert state.stopped("k1") is state.stopped(f"k{MAX_KILLED}") is Reason.REVOKED
+
+
+def test_risk_is_the_highest_that_is_said_of_a_task_or_above_it(state: State) -> None:
+    books = crowd(state)
+    assert state.risk(UNDER_ALICE) is Risk.LOW
+    alice, planner = Target(Reach.USER, "alice", tenant="t"), Target(Reach.AGENT, "planner", "one.example", "t")
+    books.write(says("risk", alice, Risk.MEDIUM))
+    assert [state.risk(grant) for grant in GRANTS] == [Risk.MEDIUM, Risk.LOW, Risk.LOW, Risk.MEDIUM]
+    books.write(says("risk", planner, Risk.HIGH), says("risk", Target(Reach.TASK, "bobs"), Risk.HIGH))
+    assert [state.risk(grant) for grant in GRANTS] == [Risk.HIGH, Risk.HIGH, Risk.LOW, Risk.HIGH]
+    books.write(says("risk", planner, Risk.LOW), says("resume", alice))
+    assert [state.risk(grant) for grant in GRANTS] == [Risk.MEDIUM, Risk.HIGH, Risk.LOW, Risk.MEDIUM]
+    books.write(says("risk", Target(Reach.TASK, "alices"), Risk.HIGH))
+    assert state.risk(UNDER_ALICE) is Risk.HIGH, "of the task above it"
+    assert state.stopped("alices") is None, "policy says what follows from it"
+
+
+def test_the_epoch_counts_orders_and_only_them(state: State) -> None:
+    books = crowd(state)
+    assert state.epoch == 0
+    (written,) = books.write(says("suspend", Target(Reach.EVERYTHING)))
+    state.apply(written)
+    books.write(says("resume", Target(Reach.EVERYTHING)), says("risk", Target(Reach.TASK, "bobs"), Risk.HIGH))
+    assert state.epoch == 3
+
+
+def test_tasks_are_shown_as_they_stand(state: State) -> None:
+    books = crowd(state)
+    books.write(permission(permit("p1", "alices")), permission(permit("p2", "bobs")))
+    books.write(says("suspend", Target(Reach.AGENT, "helper", "one.example", "t"), why="odd calls"))
+    books.write(says("kill", Target(Reach.TASK, "bobs")))
+    views = {view.task: view for view in state.tasks()}
+    assert list(views)[-1] == "under", "those above come first"
+    assert {name: view.state.value for name, view in views.items()} == {
+        "alices": "open",
+        "bobs": "killed",
+        "of-another-tenant": "open",
+        "under": "suspended",
+    }
+    under, top = views["under"], views["alices"]
+    assert (under.parent, under.root, under.depth, under.user) == ("alices", "alices", 1, "alice")
+    assert (under.why, under.since) == ("odd calls", NOW)
+    assert (top.why, top.since, top.running) == ("", 0, 1)
+    assert (top.budget, top.spent[Effect.WRITE]) == (ALICE.budget, 1)
+
+
+def test_orders_survive_a_restart_with_and_without_the_index(tmp_path: Path) -> None:
+    ledger = MemoryLedger()
+    state = open_state(tmp_path / "state.sqlite", ledger)
+    books = Books(state, ledger)
+    books.write(*(opened(grant, holder_of(grant), NOW) for grant in GRANTS))
+    books.write(says("suspend", Target(Reach.AGENT, "helper", "one.example", "t")))
+    books.write(
+        says("kill", Target(Reach.USER, "bob", tenant="t")), says("risk", Target(Reach.TASK, "alices"), Risk.HIGH)
+    )
+    books.write(says("suspend", Target(Reach.EVERYTHING)), says("resume", Target(Reach.EVERYTHING)))
+    state.close()
+    by_index = open_state(tmp_path / "state.sqlite", ledger)
+    by_log = open_state(tmp_path / "another.sqlite", ledger)
+    for again in (state, by_index, by_log):
+        assert stopped(again) == {**dict.fromkeys(stopped(again)), "bobs": Reason.REVOKED, "under": Reason.SUSPENDED}
+        assert again.barred(holder_of(BOB), "bob") is Reason.REVOKED
+        assert again.barred(holder_of(UNDER_ALICE), "") is Reason.SUSPENDED
+        assert again.barred(holder_of(ALICE), "alice") is None
+        assert (again.risk(ALICE), again.risk(OTHERS), again.epoch) == (Risk.HIGH, Risk.LOW, 5)
+    by_index.close()
+    by_log.close()
 
 
 STEPS = st.lists(st.tuples(st.sampled_from(["permit", "settle", "close"]), st.integers(0, 4)), max_size=14)

@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
-from forestall.core.ask import CannotDo, FindGrant, Issue, NotStarted, Perform, Record, Release, Reserve, Revoke, Tell
+from forestall.core.ask import (
+    CannotDo,
+    Confirm,
+    FindGrant,
+    Issue,
+    NotStarted,
+    Perform,
+    Record,
+    Release,
+    Reserve,
+    Revoke,
+    Tell,
+)
 from forestall.core.effects import Effect
 from forestall.core.entry import Kind, Stream
 from forestall.core.model import Action, Approval, Decision, Deny, Done, Fate, Hold, Result, Ruling, Undone
@@ -67,6 +79,8 @@ SCENARIOS = [
     ),
     Scenario("too deep", {"grant": replace(GRANT, depth=9)}, Reason.DEPTH),
     Scenario("no budget", {"budget": 0}, Reason.BUDGET),
+    Scenario("stopped before it is released", {"stopped": Reason.REVOKED}, Reason.REVOKED),
+    Scenario("stopped with a credential", {"stopped": Reason.SUSPENDED, "ruling": CREDENTIALED}, Reason.SUSPENDED),
 ]
 
 
@@ -92,6 +106,7 @@ def reference(world: World, asked: Action) -> Reason | None:
         (world.ruling.decision is not Decision.PERMIT, world.ruling.reason),
         (not world.ruling.policies, Reason.NO_POLICY),
         (world.budget < 1, Reason.BUDGET),
+        (world.stopped is not None, world.stopped),
     ):
         if wrong:
             return reason
@@ -140,6 +155,8 @@ def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
         "9 budget not reserved (promise 4)": _count(world.asked, Perform) > 0 and _count(world.done, Reserve) != 1,
         "2 permit not durable (promise 2)": any(e.kind == Kind.PERMITTED and not e.durable for e in world.entries),
         "2 permit does not expire (promise 3)": any(_immortal(ask.permit) for ask in _all(world.asked, Perform)),
+        "10 released without having been confirmed (promise 8)": _acts_unconfirmed(world),
+        "10 stopped and not settled as not started": not world.faults and not _settled_as_stopped(world),
         "1 authority not looked up (promise 4)": _count(world.asked, Perform) > 0 and not _count(world.done, FindGrant),
     }
     return [rule for rule, broken in checks.items() if broken]
@@ -166,6 +183,26 @@ def _acts_before_its_permit(world: World) -> bool:
         if isinstance(ask, Issue | Perform) and not answered:
             return True
     return False
+
+
+def _acts_unconfirmed(world: World) -> bool:
+    """Before each Issue and Perform, after the permit was recorded, there must be a Confirm that was answered."""
+    recorded = confirmed = False
+    for number, ask in enumerate(world.asked):
+        if isinstance(ask, Record) and ask.entry.kind == Kind.PERMITTED:
+            recorded = True
+        if isinstance(ask, Confirm):
+            confirmed = recorded and number not in world.faults and world.stopped is None
+        if isinstance(ask, Issue | Perform) and not confirmed:
+            return True
+    return False
+
+
+def _settled_as_stopped(world: World) -> bool:
+    """Where a permit was recorded and then stopped."""
+    if world.stopped is None or not _recorded(world, Kind.PERMITTED):
+        return True
+    return [entry.body["fate"] for entry in world.entries if entry.kind == Kind.SETTLED] == [Fate.NOT_STARTED]
 
 
 def _performs_something_else(world: World) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from forestall.core import entry
 from forestall.core.ask import (
     CannotDo,
+    Confirm,
     Evaluate,
     FindGrant,
     FindTool,
@@ -82,6 +85,8 @@ def test_a_permitted_action_is_recorded_then_performed_then_settled_then_release
         >> True
         << Record(PERMITTED_ENTRY)
         >> None
+        << Confirm(PERMIT)
+        >> None
         << Perform(PERMIT, ACTION, None)
         >> result
         << Tell()
@@ -101,6 +106,8 @@ def test_a_credential_lives_only_between_the_record_and_the_settlement() -> None
         >> True
         << Record
         >> None
+        << Confirm(permit)
+        >> None
         << Issue(permit)
         >> lease
         << Perform(permit, ACTION, lease)
@@ -116,7 +123,7 @@ def test_a_credential_lives_only_between_the_record_and_the_settlement() -> None
 
 
 def test_a_credential_whose_answer_was_lost_is_revoked_by_name() -> None:
-    book = asked(replace(PERMITTED, credential="database")) << Reserve >> True << Record >> None
+    book = asked(replace(PERMITTED, credential="database")) << Reserve >> True << Record >> None << Confirm >> None
     book = book << Issue >> CannotDo(detail="no answer") << Revoke(ACTION.id, "database") >> None << Tell >> NOW
     permit = replace(PERMIT, credential="database")
     book = book << Record(entry.settled(permit, Fate.NOT_STARTED, NOW, detail="no answer")) >> None
@@ -163,7 +170,7 @@ def test_an_action_outside_the_grant_is_denied_before_policy_is_asked() -> None:
 
 
 def test_an_unsettled_outcome_withholds_the_output() -> None:
-    book = asked() << Reserve >> True << Record >> None << Perform >> Result("secret")
+    book = asked() << Reserve >> True << Record >> None << Confirm >> None << Perform >> Result("secret")
     book = book << Tell >> NOW << Record >> CannotDo(detail="disk full")
     assert isinstance(book.outcome, Undone)
     assert book.outcome.fate is Fate.AMBIGUOUS
@@ -172,8 +179,23 @@ def test_an_unsettled_outcome_withholds_the_output() -> None:
 
 def test_a_door_that_did_not_start_is_told_apart_from_one_that_was_lost() -> None:
     for failure, fate in ((NotStarted(), Fate.NOT_STARTED), (CannotDo(), Fate.AMBIGUOUS)):
-        book = asked() << Reserve >> True << Record >> None << Perform >> failure << Tell >> NOW << Record >> None
+        book = asked() << Reserve >> True << Record >> None << Confirm >> None << Perform >> failure
+        book = book << Tell >> NOW << Record >> None
         assert book.outcome.fate is fate
+
+
+@pytest.mark.parametrize("reason", [Reason.REVOKED, Reason.SUSPENDED, Reason.TASK_ENDED, Reason.DEADLINE])
+def test_a_permit_that_does_not_stand_once_it_is_recorded_is_settled_and_released_to_nobody(reason: Reason) -> None:
+    permit = replace(PERMIT, credential="database")
+    book = asked(replace(PERMITTED, credential="database")) << Reserve >> True << Record >> None
+    book = book << Confirm(permit) >> reason << Revoke(ACTION.id, "database") >> None << Tell >> NOW
+    book = book << Record(entry.settled(permit, Fate.NOT_STARTED, NOW, detail=reason.value)) >> None
+    assert book.outcome == Undone(permit, Fate.NOT_STARTED, reason, reason.value)
+
+
+def test_where_nobody_can_say_whether_a_permit_stands_it_does_not() -> None:
+    book = asked() << Reserve >> True << Record >> None << Confirm >> CannotDo() << Tell >> NOW << Record >> None
+    assert book.outcome.fate is Fate.NOT_STARTED
 
 
 def test_a_denial_stands_though_it_cannot_be_recorded() -> None:

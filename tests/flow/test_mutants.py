@@ -25,6 +25,8 @@ class Mutant:
     """The beginning of the rule that must be seen broken; `raises` where the flow itself falls over."""
     was: str
     becomes: str
+    moves: tuple[str, str] | None = None
+    """A second place, and what it becomes."""
 
 
 MUTANTS = [
@@ -60,6 +62,11 @@ MUTANTS = [
     # promise 7: a hold waits
     Mutant("a hold is a permit", "4", "ruling.decision is Decision.PERMIT and", "ruling.decision in (Decision.PERMIT, Decision.HOLD) and"),
     Mutant("a hold is a denial", "7 a hold is not", "    if ruling.decision is Decision.HOLD and ruling.approvals:", "    if ruling.decision is Decision.DENY and ruling.approvals:"),
+    # promise 8: revocation wins races
+    Mutant("permit is not confirmed", "10", "        yield from require_standing(permit)\n", ""),
+    Mutant("the answer is ignored", "10", "if stopped is not None:", "if stopped is NotImplemented:"),
+    Mutant("confirmed before it is recorded", "10", "            yield from reserve_and_record(decision, action, known)\n", "            if (yield Confirm(decision)): raise CannotDo()\n            yield from reserve_and_record(decision, action, known)\n", ("        yield from require_standing(permit)\n", "")),
+    Mutant("stopped is called ambiguous", "10 stopped and not", "raise NotStarted(stopped, stopped.value)", "raise CannotDo(stopped, stopped.value)", ("outcome: Done | Undone = Undone(permit, Fate.NOT_STARTED, Reason.UNAVAILABLE)", "outcome: Done | Undone = Undone(permit, Fate.AMBIGUOUS, Reason.UNAVAILABLE)")),
     # promise 10: evidence
     Mutant("denial is not recorded", "8", "yield from best_effort(Record(denied(decision, action, known.subject, known.facts)))", "yield from ()"),
     Mutant("hold is not recorded", "8", "yield from best_effort(Record(held(decision, action, known.subject, known.facts)))", "yield from ()"),
@@ -71,10 +78,13 @@ MUTANTS = [
 
 
 def mutated(mutant: Mutant) -> ModuleType:
-    assert SOURCE.count(mutant.was) == 1, f"the mutant must change exactly one place: {mutant.was!r}"
+    changes = [(mutant.was, mutant.becomes), *([mutant.moves] if mutant.moves else [])]
+    source = SOURCE
+    for was, becomes in changes:
+        assert SOURCE.count(was) == 1, f"the mutant must change exactly one place: {was!r}"
+        source = source.replace(was, becomes)
     module = ModuleType("mutant")
     module.__file__ = flow.__file__
-    source = SOURCE.replace(mutant.was, mutant.becomes)
     import sys
 
     sys.modules["mutant"] = module  # dataclasses look their module up

@@ -20,10 +20,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from forestall.adapter.store.state import LogState, open_state
 from forestall.core.action import ask_for
 from forestall.core.ask import (
+    Admit,
     CannotDo,
+    Confirm,
     Evaluate,
     FindGrant,
     FindTool,
+    Flow,
     Gather,
     NotStarted,
     Perform,
@@ -34,20 +37,23 @@ from forestall.core.ask import (
     Verify,
 )
 from forestall.core.attenuate import narrower
+from forestall.core.control import EVERYTHING, Command, Order, Reach, Target
 from forestall.core.delegate import delegate
 from forestall.core.effects import Confidence, Effect
-from forestall.core.entry import Stream
-from forestall.core.flow import govern
+from forestall.core.entry import Entry, Stream, ordered
+from forestall.core.flow import PERMIT_LIFETIME_MS, govern
 from forestall.core.grant_json import grant_from_json
 from forestall.core.label import CLEAN, Confidentiality, Integrity, Label
 from forestall.core.mandate import Wish
 from forestall.core.model import Assurance, Facts, Fate, Grant, Mandate, Quantity, Resource, Result, Subject, Tool
+from forestall.core.reason import Reason
 from forestall.core.sweep import sweep
 from forestall.core.task import EXTEND, close_task, extend, open_task
 from forestall.core.wanted import DELEGATE
 from forestall.port import Written
 from forestall.testing.ledger import MemoryLedger
 from forestall.testing.world import NOW, PERMITTED
+from forestall.wire import find_grant
 
 SECRET = Label(Integrity.UNTRUSTED, Confidentiality.SECRET)
 AGENTS = {
@@ -106,6 +112,13 @@ class Known:
     def lives(self, now: int) -> bool:
         return all(one.ended_at is None and now < one.grant.expires_at for one in self.chain())
 
+    def meant(self, target: tuple[str, str]) -> bool:
+        """Is an order about this meant for the task itself?"""
+        reach, name = target
+        agents = [agent for _, agent in self.grant.chain]
+        among = {"task": [self.grant.task], "agent": agents, "user": [self.grant.user], "trust_domain": ["example.org"]}
+        return reach == "everything" or name in among[reach]
+
 
 @dataclass
 class Reading:
@@ -116,6 +129,23 @@ class Reading:
     """By id: its task, what it takes in rows, and whether its task had not ended."""
     settled: set[str] = field(default_factory=set)
     learnt: list[tuple[Known, Label]] = field(default_factory=list)
+    orders: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What stands about whom."""
+
+    def stands(self, task: Known, now: int) -> bool:
+        return task.lives(now) and not any(
+            order == "suspend" and one.meant(target) for target, order in self.orders.items() for one in task.chain()
+        )
+
+    def ordered(self, body: Any, index: int) -> None:
+        target = (body["reach"], body["name"])
+        if body["order"] == "resume":
+            self.orders.pop(target, None)
+        else:
+            self.orders[target] = body["order"]
+        for task in self.tasks.values():
+            if body["order"] == "kill" and task.ended_at is None and task.meant(target):
+                task.ended_at = index
 
     def take(self, written: Written) -> None:
         body = written.body
@@ -126,7 +156,9 @@ class Reading:
         parent = self.tasks.get(grant.parent)
         if grant.parent and (parent is None or any(one.ended_at is not None for one in parent.chain())):
             return
-        self.tasks[grant.task] = Known(grant, parent, index)
+        task = Known(grant, parent, index)
+        if not any(target[0] != "task" and task.meant(target) for target in self.orders):
+            self.tasks[grant.task] = task
 
     def extended(self, body: Any, _index: int) -> None:
         task = self.tasks.get(body["task"])
@@ -190,9 +222,9 @@ class Trees(RuleBasedStateMachine):
         self._delegate(self.state.open_tasks()[0], "b", {"budget": {"write": 2}}, TO_THE_END)
 
     @precondition(lambda self: len(self.state.open_tasks()) < 3)
-    @rule(agent=st.sampled_from("ab"), lifetime=st.sampled_from([None, 2_000]), steps=STEPS)
+    @rule(agent=st.sampled_from("abc"), lifetime=st.sampled_from([None, 2_000]), steps=STEPS)
     def open(self, agent: str, lifetime: int | None, steps: int) -> None:
-        wish = Wish(lifetime_ms=lifetime)
+        wish = Wish(lifetime_ms=lifetime, user="alice" if agent == "b" else "")
         self._begin(open_task(MANDATE, self._name(), AGENTS[agent], self.now, CLEAN, wish, salt=b"s" * 16), steps)
 
     @precondition(lambda self: self.state.open_tasks())
@@ -226,6 +258,17 @@ class Trees(RuleBasedStateMachine):
             case "disk":
                 self._the_disk_refuses(data)
 
+    @rule(data=st.data(), kind=st.sampled_from(["kill", "suspend", "resume", "resume"]), at_once=st.booleans())
+    def order(self, data: st.DataObject, kind: str, at_once: bool) -> None:
+        targets = [Target(Reach.TASK, grant.task) for grant in self.state.open_tasks()]
+        targets += [Target(Reach.AGENT, name, "example.org", "t") for name in "abcd"]
+        targets += [Target(Reach.USER, "alice", tenant="t"), Target(Reach.TRUST_DOMAIN, "example.org", tenant="t")]
+        if kind == "resume":
+            standing = self._reading().orders
+            targets = [target for target in targets if (target.reach.value, target.name) in standing] or [EVERYTHING]
+        command = Command(Order(kind), data.draw(st.sampled_from([*targets, EVERYTHING])), "because", "uid/0")
+        self._begin(_record(ordered(command, self._name(), self.now)), TO_THE_END if at_once else 1)
+
     # -- how it goes on
 
     @precondition(lambda self: self.running)
@@ -246,12 +289,24 @@ class Trees(RuleBasedStateMachine):
     @invariant()
     def a_permit_stands_only_while_its_task_and_all_above_it_live(self) -> None:
         reading = self._reading()
-        extending = any(one.written is not None and one.written.body["kind"] == "extended" for one in self.running)
+        extending = self._unheard("extended")
+        ordering = self._unheard("ordered")
         for permit in self.state.unsettled():
             task, _, _ = reading.permits[permit.id]
-            lives = task is not None and task.lives(self.now) and self.now < permit.expires_at
+            lives = task is not None and reading.stands(task, self.now) and self.now < permit.expires_at
             stands = self.state.stands(permit.id, self.now)
-            assert stands is lives or (extending and not stands)
+            assert stands is lives or (extending and not stands) or ordering
+
+    @invariant()
+    def once_an_order_is_acknowledged_what_it_is_against_is_stopped(self) -> None:
+        if self._unheard("ordered"):
+            return
+        reading = self._reading()
+        for grant in self.state.open_tasks():
+            task = reading.tasks.get(grant.task)
+            assert task is not None
+            stopped = self.state.stopped(grant.task)
+            assert (stopped is None) is (reading.stands(task, NOW) or not task.lives(NOW))
 
     @invariant()
     def authority_only_shrinks(self) -> None:
@@ -304,6 +359,10 @@ class Trees(RuleBasedStateMachine):
             one = data.draw(st.sampled_from(waiting))
             one.go(lambda: one.flow.throw(CannotDo()))
             self._drop_finished()
+
+    def _unheard(self, kind: str) -> bool:
+        """Is an entry of this kind in the log, and not in the state?"""
+        return any(one.written is not None and one.written.body["kind"] == kind for one in self.running)
 
     def _name(self) -> str:
         self.count += 1
@@ -368,7 +427,11 @@ class Trees(RuleBasedStateMachine):
             case FindTool():
                 return TOOLS[one.ask.tool]
             case FindGrant():
-                return self.state.find_grant(one.ask.task)
+                return find_grant(self.state, one.ask.task)
+            case Admit():
+                return self.state.barred(one.ask.subject, one.ask.user)
+            case Confirm():
+                return self._confirm(one.ask)
             case Gather():
                 labels = self.state.labels(one.ask.action.task)
                 return Facts(labels, one.ask.tool.effects, Confidence.DECLARED, reaches_own_files=False)
@@ -389,14 +452,20 @@ class Trees(RuleBasedStateMachine):
                 return self.now
         raise AssertionError(one.ask)
 
+    def _confirm(self, ask: Confirm) -> Reason | None:
+        if self.state.stands(ask.permit.id, self.now):
+            return None
+        return self.state.stopped(ask.permit.task) or Reason.TASK_ENDED
+
     def _perform(self, ask: Perform) -> Result:
-        """As an enforcement point does: never under a permit that does not stand, nor more than one call may use."""
-        if not self.state.stands(ask.permit.id, self.now):
+        """As an enforcement point does: no more than one call may use. Promise 8: it only ever sees what stands."""
+        if self.now >= ask.permit.expires_at:
             raise NotStarted
-        task, most, in_time = self._reading().permits[ask.permit.id]
+        reading = self._reading()
+        task, most, in_time = reading.permits[ask.permit.id]
         assert task is not None
         assert in_time
-        assert task.lives(self.now)
+        assert task.lives(ask.permit.expires_at - PERMIT_LIFETIME_MS) or self._unheard("ordered")
         assert ask.action.arguments["path"].startswith("out/") or ask.action.tool == "files/read"
         self.count += 1
         return Result("out", used={Quantity.ROWS: min(self.count % 3, most)} if self.count % 2 else {})
@@ -431,6 +500,10 @@ class Trees(RuleBasedStateMachine):
             return state
 
 
+def _record(entry: Entry) -> Flow[None]:
+    yield Record(entry)
+
+
 def picture(state: LogState, now: int) -> object:
     """What of a state decides anything from here on."""
     open_ = {grant.task: grant for grant in state.open_tasks()}
@@ -441,6 +514,9 @@ def picture(state: LogState, now: int) -> object:
         dict(state._trees.instances),
         {permit.id: (permit, state.stands(permit.id, now)) for permit in state.unsettled()},
         state.applied(Stream.PERMITS),
+        state.epoch,
+        {view.task: state.stopped(view.task) for view in state.tasks()},
+        [state.barred(agent, user) for agent in AGENTS.values() for user in ("", "alice")],
     )
 
 

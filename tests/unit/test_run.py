@@ -11,6 +11,7 @@ import pytest
 
 from forestall.core.ask import (
     CannotDo,
+    Confirm,
     Evaluate,
     FindTool,
     Flow,
@@ -200,7 +201,7 @@ def test_a_step_that_does_not_answer_is_ended_by_the_deadline(kind: type) -> Non
     assert [entry.kind for entry in passing.world.entries] == ["denied"], "writing it down has no deadline"
 
 
-@pytest.mark.parametrize("kind", [Record, Issue, Perform, Revoke, Tell])
+@pytest.mark.parametrize("kind", [Issue, Perform, Revoke, Tell])
 def test_the_deadline_is_for_the_decision_and_not_for_what_it_permits(kind: type) -> None:
     with Passing(World(ruling=CREDENTIALED), kind) as passing:
         outcome = asyncio.run(passing.carry())
@@ -208,6 +209,15 @@ def test_the_deadline_is_for_the_decision_and_not_for_what_it_permits(kind: type
     with Passing(World(ruling=CREDENTIALED), kind) as passing:
         deadline = passing.real() + 500
         assert isinstance(run(govern(action()), passing.blocking(), deadline=deadline), Done)
+
+
+@pytest.mark.parametrize("kind", [Record, Confirm])
+def test_a_permit_that_was_recorded_too_late_is_released_to_nobody(kind: type) -> None:
+    with Passing(World(), kind) as passing:
+        outcome = asyncio.run(passing.carry())
+    assert isinstance(outcome, Undone)
+    assert (outcome.fate, outcome.reason) == (Fate.NOT_STARTED, Reason.DEADLINE)
+    assert [entry.kind for entry in passing.world.entries] == ["permitted", "settled"]
 
 
 @pytest.mark.parametrize("kind", [Verify, Evaluate, Reserve])
@@ -220,7 +230,7 @@ def test_no_permit_is_written_after_the_deadline(kind: type) -> None:
     assert passing.world.budget == 3, "what was reserved is given back"
 
 
-@pytest.mark.parametrize("kind", [Verify, Evaluate, Record, Issue, Perform, Revoke, Tell])
+@pytest.mark.parametrize("kind", [Verify, Evaluate, Record, Confirm, Issue, Perform, Revoke, Tell])
 def test_cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_on(kind: type) -> None:
     async def scenario() -> World:
         world = World(ruling=CREDENTIALED)
@@ -494,6 +504,20 @@ def test_a_drive_that_is_stopped_while_its_permit_is_written_settles_it_and_perf
         assert not [ask for ask in steps.world.asked if isinstance(ask, Perform)]
         with pytest.raises(asyncio.CancelledError, match="first"):
             steps.drive.outcome()
+
+
+@pytest.mark.parametrize("last", [Confirm, Issue])
+def test_a_drive_that_is_stopped_once_its_permit_is_written_begins_nothing_more(last: type) -> None:
+    """Not the credential, nor the action under it; and what was not begun is said to be that."""
+    with Steps(World(ruling=CREDENTIALED), last) as steps:
+        steps.drive.go()
+        steps.drive.stop(asyncio.CancelledError())
+        assert steps.answer() is None
+        begun = [type(ask) for ask in steps.world.asked if isinstance(ask, Issue | Perform)]
+        assert begun == ([Issue] if last is Issue else [])
+        assert [entry.kind for entry in steps.world.entries] == ["permitted", "settled"]
+        assert steps.world.entries[-1].body["fate"] == "not_started"
+        assert not steps.world.credentials
 
 
 def test_a_drive_that_is_stopped_before_its_permit_is_written_writes_a_denial() -> None:

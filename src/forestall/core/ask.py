@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from forestall.core.effects import Effect
 from forestall.core.entry import Entry
-from forestall.core.model import Action, Grant, Lease, Permit, Quantity, Question, Tool
+from forestall.core.model import Action, Grant, Lease, Permit, Quantity, Question, Subject, Tool
 from forestall.core.reason import Reason
 
 T = TypeVar("T")
@@ -48,9 +48,17 @@ class FindTool:
 
 @dataclass(frozen=True, slots=True)
 class FindGrant:
-    """Under which authority does this task act? Answer: Grant, or None."""
+    """Under which authority does this task act? Answer: Grant, or None. Throws `revoked` or `suspended`."""
 
     task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """May a task be opened for this user, and held by this subject? Answer: the Reason why not, or None."""
+
+    subject: Subject
+    user: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,13 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """Does this permit, which was recorded, still stand? Answer: the Reason why not, or None."""
+
+    permit: Permit
+
+
+@dataclass(frozen=True, slots=True)
 class Issue:
     """Bring the permit's credential into being, named after the permit. Answer: Lease."""
 
@@ -123,4 +138,19 @@ class Tell:
     """What time is it? Answer: milliseconds since the epoch. Asked once, when an outcome is known."""
 
 
-Ask = Verify | FindTool | FindGrant | Gather | Evaluate | Reserve | Release | Record | Issue | Perform | Revoke | Tell
+Ask = (
+    Verify
+    | FindTool
+    | FindGrant
+    | Admit
+    | Gather
+    | Evaluate
+    | Reserve
+    | Release
+    | Record
+    | Confirm
+    | Issue
+    | Perform
+    | Revoke
+    | Tell
+)

@@ -13,6 +13,9 @@ from enum import StrEnum
 
 from forestall.core.model import Actor, Grant, Risk
 
+FORESTALL = "forestall"
+"""Who gives an order against a runaway."""
+
 
 class Order(StrEnum):
     KILL = "kill"
@@ -39,15 +42,27 @@ class Target:
     trust_domain: str = ""
     """Of an agent, whose id alone is nobody's."""
     tenant: str = ""
-    """Nothing of another tenant is covered; empty: the tenant of those that have none. Not asked of everything."""
+    """Nothing of another tenant is covered; empty: the tenant of those that have none. Not asked of everything, nor of
+    a task where it is empty: an operator is one of the machine, on which a task's id is one task's.
+    """
 
     def covers(self, grant: Grant) -> bool:
         """Is the grant's own task meant? Whatever is below a task goes its way."""
         if self.reach is Reach.EVERYTHING:
             return True
         if self.reach is Reach.TASK:
-            return grant.task == self.name
+            return grant.task == self.name and self.tenant in {"", grant.tenant}
         return grant.tenant == self.tenant and self.bars(grant.chain, grant.user)
+
+    def plain(self) -> Target:
+        """Without what is not asked of its reach: two orders about the same are about equal targets."""
+        match self.reach:
+            case Reach.EVERYTHING:
+                return EVERYTHING
+            case Reach.AGENT:
+                return self
+            case _:
+                return Target(self.reach, self.name, tenant=self.tenant)
 
     def bars(self, chain: Iterable[Actor], user: str) -> bool:
         """Would a task of this chain, opened for this user, be covered? Tenants are the caller's to compare."""
@@ -62,6 +77,28 @@ class Target:
                 return (self.trust_domain, self.name) in chain
             case Reach.TRUST_DOMAIN:
                 return any(domain == self.name for domain, _ in chain)
+
+
+EVERYTHING = Target(Reach.EVERYTHING)
+
+
+def barring(tenant: str, chain: Iterable[Actor], user: str) -> list[Target]:
+    """Every plain target that bars a task of this chain from being opened for this user."""
+    targets = [EVERYTHING]
+    for domain, who in chain:
+        targets.append(Target(Reach.AGENT, who, domain, tenant))
+        targets.append(Target(Reach.TRUST_DOMAIN, domain, tenant=tenant))
+    if user:
+        targets.append(Target(Reach.USER, user, tenant=tenant))
+    return targets
+
+
+def covering(grant: Grant) -> list[Target]:
+    """Every plain target that covers the grant: a look at each of them is a look at all orders that there are."""
+    own = [Target(Reach.TASK, grant.task)]
+    if grant.tenant:
+        own.append(Target(Reach.TASK, grant.task, tenant=grant.tenant))
+    return own + barring(grant.tenant, grant.chain, grant.user)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ The rules that this module keeps, each with a test in tests/unit/core/test_deleg
  4. Policy decides each hop, with the labels of the task above; those labels are where the new task starts. It may
     grant less than is wanted, and never more.
  5. The grant exists once its entry is written, and the fan-out that it takes was reserved before.
+ 6. Whoever an order keeps from new tasks is handed none; what an order or an end overtook is handed to nobody.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from forestall.core.model import (
 )
 from forestall.core.narrow import narrow
 from forestall.core.reason import Objection, Reason
+from forestall.core.task import require_admitted, require_alive
 from forestall.core.wanted import DELEGATE, Wanted, parse_wanted
 
 ONE_MORE = frozenset({Quantity.FAN_OUT})
@@ -76,7 +78,9 @@ def _delegate(action: Action, to: object, child: str, known: Known) -> Flow[Gran
     grant = narrow(grant, ruling.narrowing, action.at)
     if isinstance(grant, Objection):
         return Deny(action.id, grant.reason, ruling.policies, ruling.policy_digest, grant.detail)
+    yield from require_admitted(receiver, grant.user)
     yield from _reserve_and_record(parent, grant, receiver, facts, action.at, ruling)
+    yield from require_alive(grant, receiver, action.at)
     return grant
 
 

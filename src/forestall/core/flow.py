@@ -12,6 +12,8 @@ effects, and `tests/flow/test_mutants.py` breaks each of them and sees it caught
  7. A hold performs nothing.
  8. Denials and permits are recorded on separate streams, and every permit is settled.
  9. A budget that was reserved and not spent is given back.
+10. A permit that does not stand once it is recorded, because its task was ended or stopped meanwhile, is released to
+    nobody: it is settled as not started.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 
 from forestall.core.ask import (
     CannotDo,
+    Confirm,
     Evaluate,
     FindGrant,
     FindTool,
@@ -142,9 +145,10 @@ def reserve_and_record(permit: Permit, action: Action, known: Known) -> Flow[Non
 
 
 def carry_out(permit: Permit, action: Action) -> Flow[Outcome]:
-    """Issue, perform once, revoke, settle; release the output only when that is written."""
+    """Confirm, issue, perform once, revoke, settle; release the output only when that is written."""
     outcome: Done | Undone = Undone(permit, Fate.NOT_STARTED, Reason.UNAVAILABLE)
     try:
+        yield from require_standing(permit)
         lease = (yield Issue(permit)) if permit.credential is not None else None
         outcome = Undone(permit, Fate.AMBIGUOUS, Reason.UNAVAILABLE)
         outcome = Done(permit, (yield Perform(permit, action, lease)))
@@ -156,6 +160,13 @@ def carry_out(permit: Permit, action: Action) -> Flow[Outcome]:
     if permit.credential is not None:
         yield from best_effort(Revoke(permit.id, permit.credential))
     return (yield from settle(outcome))
+
+
+def require_standing(permit: Permit) -> Flow[None]:
+    """Throws why a permit that was recorded is released to nobody."""
+    stopped: Reason | None = yield Confirm(permit)
+    if stopped is not None:
+        raise NotStarted(stopped, stopped.value)
 
 
 def settle(outcome: Done | Undone) -> Flow[Outcome]:

@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any
 
 from forestall.core.action import ask_for
-from forestall.core.ask import CannotDo, Evaluate, FindGrant, Flow, Gather, Record, Verify
+from forestall.core.ask import Admit, CannotDo, Evaluate, FindGrant, Flow, Gather, Record, Verify
 from forestall.core.canonical import MAX_SAFE_INTEGER
 from forestall.core.effects import Effect
 from forestall.core.entry import closed, extended, opened
 from forestall.core.errors import InvalidInput
-from forestall.core.flow import Known, conclude, refuse
+from forestall.core.flow import Known, best_effort, conclude, refuse
 from forestall.core.grant import holder_objection
 from forestall.core.label import CLEAN, Label
 from forestall.core.mandate import NO_WISH, Origin, Wish, from_mandate
@@ -69,7 +69,7 @@ def open_task(
 ) -> Flow[Grant]:
     """A grant that policy agreed to, and that is written down before anything can be asked under it.
 
-    Throws `CannotDo` where there is none; what its caller may be told of that is `told(error)`. The decision is called
+    Throws `CannotDo` where there is none, also where an order is against it, be it one that came in between; what its caller may be told of that is `told(error)`. The decision is called
     as the task would have been. `labels`: of what its holder has seen before; the worst, where that is not known any
     more. `salt`: random, as in `Action`.
     """
@@ -109,7 +109,9 @@ def _open(
     narrowed = narrow(grant, ruling.narrowing, action.at)
     if isinstance(narrowed, Objection):
         return Deny(action.id, narrowed.reason, ruling.policies, ruling.policy_digest, narrowed.detail)
+    yield from require_admitted(subject, wish.user)
     yield Record(opened(narrowed, subject, action.at, labels, ruling))
+    yield from require_alive(narrowed, subject, action.at)
     return narrowed
 
 
@@ -176,6 +178,28 @@ def _lifetime(mandate: Mandate | None, wish: Wish) -> int:
     if wish.lifetime_ms is not None:
         return wish.lifetime_ms
     return mandate.lifetime_ms if mandate else 0
+
+
+def require_admitted(subject: Subject, user: str) -> Flow[None]:
+    """Throws `revoked` or `suspended` where an order keeps this subject, or this user, from new tasks."""
+    against: Reason | None = yield Admit(subject, user)
+    if against is not None:
+        raise CannotDo(against)
+
+
+def require_alive(grant: Grant, subject: Subject, at: int) -> Flow[None]:
+    """A task that was just recorded lives. Where an order or an end above it came first, it never did: throws why."""
+    try:
+        yield from _require_found(grant, subject)
+    except CannotDo:
+        yield from best_effort(Record(closed(grant.task, "revoked", at)))
+        raise
+
+
+def _require_found(grant: Grant, subject: Subject) -> Flow[None]:
+    if (yield FindGrant(grant.task)) is None:
+        yield from require_admitted(subject, grant.user)
+        raise CannotDo(Reason.PARENT_ENDED if grant.parent else Reason.TASK_ENDED)
 
 
 def close_task(task: str, why: str, at: int) -> Flow[None]:

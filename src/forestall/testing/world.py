@@ -12,8 +12,10 @@ from typing import Any
 
 from forestall.core.action import ask_for
 from forestall.core.ask import (
+    Admit,
     Ask,
     CannotDo,
+    Confirm,
     Evaluate,
     FindGrant,
     FindTool,
@@ -42,6 +44,7 @@ from forestall.core.model import (
     Subject,
     Tool,
 )
+from forestall.core.reason import Reason
 
 NOW = 1_795_000_000_000
 """The simulated time, in milliseconds."""
@@ -101,6 +104,9 @@ class World:
     subject: Subject | CannotDo | None = AGENT
     tool: Tool | CannotDo | None = TOOL
     grant: Grant | None = GRANT
+    barred: Reason | None = None
+    stopped: Reason | None = None
+    """Why a permit does not stand any more once it is recorded."""
     facts: Facts | None = None
     ruling: Ruling = PERMITTED
     budget: int = 1
@@ -155,11 +161,13 @@ _ANSWERS: dict[type, Callable[[World, Any], Any]] = {
     Verify: lambda world, _: _answer(world.subject),
     FindTool: lambda world, _: _answer(world.tool),
     FindGrant: lambda world, _: world.grant,
+    Admit: lambda world, _: world.barred,
     Gather: lambda world, ask: world.facts or facts(ask.tool),
     Evaluate: lambda world, _: world.ruling,
     Reserve: World.reserve,
     Release: World.release,
     Record: lambda world, ask: world.entries.append(ask.entry),
+    Confirm: lambda world, _: world.stopped,
     Issue: World.issue,
     Perform: lambda world, _: _answer(world.result),
     Revoke: lambda world, ask: world.credentials.discard(ask.permit_id),

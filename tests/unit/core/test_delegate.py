@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from forestall.core.action import ask_for
-from forestall.core.ask import CannotDo, Evaluate, FindGrant, Gather, Record, Release, Reserve, Verify
+from forestall.core.ask import Admit, CannotDo, Evaluate, FindGrant, Gather, Record, Release, Reserve, Verify
 from forestall.core.attenuate import attenuate
 from forestall.core.delegate import ONE_MORE, delegate
 from forestall.core.effects import Effect
-from forestall.core.entry import Kind, opened
+from forestall.core.entry import Kind, closed, opened
 from forestall.core.label import CLEAN, Confidentiality, Integrity, Label
 from forestall.core.model import Action, Approval, Decision, Deny, Grant, Hold, Question, Ruling
 from forestall.core.reason import Reason
-from forestall.core.wanted import DELEGATE, Wanted
+from forestall.core.wanted import DELEGATE, Wanted, parse_wanted
 from forestall.testing.playbook import Playbook
 from forestall.testing.world import NOW, PERMITTED, facts
 from tests.unit.core.test_attenuate import HELPER, PARENT, PLANNER
@@ -46,6 +46,11 @@ def decided(action: Action, labels: Label = CLEAN, ruling: Ruling = PERMITTED) -
     return book << Evaluate(Question(PLANNER, PARENT, DELEGATE, action.arguments, seen)) >> ruling
 
 
+def admitted(action: Action, labels: Label = CLEAN) -> Playbook:
+    """As far as its entry."""
+    return decided(action, labels) << Admit(HELPER, PARENT.user) >> None << Reserve(PARENT, ONE_MORE) >> True
+
+
 def refused(book: Playbook) -> Reason:
     """It ends with a denial that is recorded."""
     record = book.pending
@@ -59,14 +64,14 @@ def refused(book: Playbook) -> Reason:
 
 def test_a_task_is_handed_on_in_this_order() -> None:
     assert isinstance(CHILD, Grant)
-    book = decided(asked()) << Reserve(PARENT, ONE_MORE) >> True
-    book << Record(opened(CHILD, HELPER, NOW, CLEAN, PERMITTED)) >> None
+    book = decided(asked()) << Admit(HELPER, PARENT.user) >> None << Reserve(PARENT, ONE_MORE) >> True
+    book << Record(opened(CHILD, HELPER, NOW, CLEAN, PERMITTED)) >> None << FindGrant("t2") >> CHILD
     assert book.pending is None
     assert book.outcome == CHILD
 
 
 def test_the_entry_is_durable_and_says_what_permitted_it() -> None:
-    book = decided(asked()) << Reserve(PARENT, ONE_MORE) >> True
+    book = admitted(asked())
     assert isinstance(book.pending, Record)
     entry = book.pending.entry
     assert entry.durable
@@ -146,7 +151,7 @@ def test_policy_may_refuse_or_hold() -> None:
 
 def test_the_new_task_starts_with_what_the_one_above_has_seen() -> None:
     seen = Label(Integrity.UNTRUSTED, Confidentiality.INTERNAL)
-    book = decided(asked(), labels=seen) << Reserve(PARENT, ONE_MORE) >> True
+    book = admitted(asked(), seen)
     assert isinstance(book.pending, Record)
     assert book.pending.entry.body["seen"] == {"integrity": "untrusted", "confidentiality": "internal"}
 
@@ -162,11 +167,12 @@ def test_what_the_task_above_has_seen_has_to_be_below_the_new_ones_ceiling() -> 
 
 
 def test_without_fan_out_left_there_is_no_new_task() -> None:
-    assert refused(decided(asked()) << Reserve(PARENT, ONE_MORE) >> False) is Reason.BUDGET
+    book = decided(asked()) << Admit >> None << Reserve(PARENT, ONE_MORE) >> False
+    assert refused(book) is Reason.BUDGET
 
 
 def test_a_grant_that_cannot_be_recorded_does_not_exist_and_gives_back_what_it_took() -> None:
-    book = decided(asked()) << Reserve(PARENT, ONE_MORE) >> True << Record >> CannotDo()
+    book = admitted(asked()) << Record >> CannotDo()
     assert refused(book << Release(PARENT, ONE_MORE) >> None) is Reason.UNAVAILABLE
 
 
@@ -192,7 +198,32 @@ def test_a_request_that_is_not_understood_is_refused(action: Action) -> None:
 
 def test_what_is_asked_for_is_what_is_granted() -> None:
     action = asked(tools=["files/read"], effects=["read"], budget={"write": 1}, expires_at=NOW + 5)
-    book = decided(action) << Reserve(PARENT, ONE_MORE) >> True << Record >> None
-    grant = book.outcome
+    book = admitted(action) << Record >> None << FindGrant
+    assert isinstance(book.pending, FindGrant)
+    grant = attenuate(PARENT, parse_wanted(action.arguments), task="t2", holder=HELPER, at=NOW)
+    book >> grant
+    assert book.outcome == grant
     assert isinstance(grant, Grant)
     assert (grant.tools, grant.effects, grant.expires_at) == (("files/read",), frozenset({Effect.READ}), NOW + 5)
+
+
+# -- rule 6: an order goes before
+
+
+@pytest.mark.parametrize("reason", [Reason.REVOKED, Reason.SUSPENDED])
+def test_whoever_an_order_keeps_from_new_tasks_is_handed_none(reason: Reason) -> None:
+    assert refused(decided(asked()) << Admit(HELPER, PARENT.user) >> reason) is reason
+
+
+def overtaken(answer: Any, *barred: Reason | None) -> Playbook:
+    """It was recorded, and then `FindGrant` answers this, and `Admit` that; its end is written down."""
+    book = admitted(asked()) << Record >> None << FindGrant("t2") >> answer
+    for reason in barred:
+        book << Admit(HELPER, PARENT.user) >> reason
+    return book << Record(closed("t2", "revoked", NOW)) >> None
+
+
+def test_what_an_order_or_an_end_overtook_is_handed_to_nobody() -> None:
+    assert refused(overtaken(CannotDo(Reason.SUSPENDED))) is Reason.SUSPENDED
+    assert refused(overtaken(None, Reason.REVOKED)) is Reason.REVOKED
+    assert refused(overtaken(None, None)) is Reason.PARENT_ENDED

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forestall.core.action import ask_for
-from forestall.core.ask import CannotDo, Evaluate, FindGrant, Gather, Record, Verify
+from forestall.core.ask import Admit, CannotDo, Evaluate, FindGrant, Gather, Record, Verify
 from forestall.core.effects import Effect
 from forestall.core.entry import Entry, Kind, closed, extended, opened
 from forestall.core.label import CLEAN, WORST, Label
@@ -69,7 +69,8 @@ def test_a_task_opens_once_policy_agrees_with_a_durable_entry_that_says_who_agre
     assert (action.id, action.task, action.tool) == ("task-1", "task-1", OPEN.id)
     book << Gather(action, OPEN, grant) >> facts(OPEN)
     book << Evaluate(Question(AGENT, grant, OPEN, action.arguments, facts(OPEN))) >> PERMITTED
-    book << Record(opened(grant, AGENT, NOW, CLEAN, PERMITTED)) >> None
+    book << Admit(AGENT, "") >> None << Record(opened(grant, AGENT, NOW, CLEAN, PERMITTED)) >> None
+    book << FindGrant("task-1") >> grant
     assert book.outcome == grant
     entry = opened(grant, AGENT, NOW, CLEAN, PERMITTED)
     assert entry.durable
@@ -124,11 +125,11 @@ def test_an_opening_is_never_held() -> None:
 def test_what_policy_leaves_is_what_is_granted_and_recorded() -> None:
     left = Narrowing(frozenset({Effect.READ}), 10_000, 0)
     book = opening(replace(MANDATE, depth=3)) << Gather >> facts(OPEN) << Evaluate
-    book >> replace(PERMITTED, narrowing=left)
+    book >> replace(PERMITTED, narrowing=left) << Admit >> None
     assert isinstance(book.pending, Record)
     body = book.pending.entry.body
     assert (body["effects"], body["expires_at"], body.get("max_depth", 0)) == (["read"], NOW + 10_000, 0)
-    book >> None
+    book >> None << FindGrant >> GRANT
     assert (book.outcome.effects, book.outcome.expires_at, book.outcome.max_depth) == ({Effect.READ}, NOW + 10_000, 0)
 
 
@@ -204,20 +205,47 @@ def test_a_request_that_would_not_help_is_not_asked_for() -> None:
 
 
 @pytest.mark.parametrize("fault", Fault)
-@pytest.mark.parametrize("step", [0, 1, 2])
+@pytest.mark.parametrize("step", [0, 1, 2, 3, 4])
 def test_a_task_that_cannot_be_decided_or_recorded_is_not_open(fault: Fault, step: int) -> None:
     world = World(faults={step: fault})
     with pytest.raises(CannotDo) as caught:
         run(open_task(MANDATE, "task-1", AGENT, NOW, salt=SALT), world.handlers())
     assert caught.value.reason is Reason.UNAVAILABLE
     assert world.entries[-1].kind is Kind.DENIED
-    assert all(entry.kind is not Kind.OPENED for entry in world.entries[:-1]) or (step, fault) == (2, Fault.AFTER)
+    kinds = [entry.kind for entry in world.entries[:-1]]
+    assert kinds == ([] if step < 3 or (step, fault) == (3, Fault.BEFORE) else [Kind.OPENED, Kind.CLOSED][: step - 2])
 
 
 def test_a_refusal_stands_where_it_cannot_be_recorded() -> None:
     with pytest.raises(CannotDo) as caught:
         opening(None) >> CannotDo()
     assert caught.value.reason is Reason.UNCLEAR_INTENT
+
+
+@pytest.mark.parametrize("reason", [Reason.REVOKED, Reason.SUSPENDED])
+def test_whoever_an_order_keeps_from_new_tasks_opens_none(reason: Reason) -> None:
+    world = World(barred=reason)
+    with pytest.raises(CannotDo) as caught:
+        run(open_task(MANDATE, "task-1", AGENT, NOW, salt=SALT), world.handlers())
+    assert caught.value.reason is reason
+    assert [entry.kind for entry in world.entries] == [Kind.DENIED]
+
+
+@pytest.mark.parametrize(
+    ("found", "barred", "reason"),
+    [
+        (CannotDo(Reason.SUSPENDED), [], Reason.SUSPENDED),
+        (None, [Reason.REVOKED], Reason.REVOKED),
+        (None, [None], Reason.TASK_ENDED),
+    ],
+)
+def test_an_order_that_comes_while_a_task_is_recorded_wins(found: Any, barred: list[Any], reason: Reason) -> None:
+    book = opening() << Gather >> facts(OPEN) << Evaluate >> PERMITTED << Admit(AGENT, "") >> None << Record >> None
+    book << FindGrant("task-1") >> found
+    for answer in barred:
+        book << Admit(AGENT, "") >> answer
+    error, _ = not_opened(book << Record(closed("task-1", "revoked", NOW)) >> None)
+    assert error.reason is reason
 
 
 def test_a_task_closes_with_the_reason_why() -> None:

@@ -268,6 +268,20 @@ async def a_permit_that_was_written_too_late_is_not_sent(hand: Hand) -> None:
 
 
 @scenario
+async def a_permit_that_runs_out_once_it_was_confirmed_is_not_sent(hand: Hand) -> None:
+    connection = await hand.connect()
+    await being_written(hand, connection)
+    now = hand.parts.now
+    confirmed = [now()]
+    hand.parts.now = lambda: confirmed.pop() if confirmed else now() + PERMIT_LIFETIME_MS
+    hand.disk.answer(0)
+    await hand.rest()
+    assert [frame["type"] for frame in hand.sent(connection)] == ["welcome", "deny"]
+    assert hand.sent(connection)[-1]["decision"]["reason"] == "deadline"
+    assert fates(hand) == ["not_started"]
+
+
+@scenario
 async def it_is_settled_when_no_permit_is_out(hand: Hand) -> None:
     connection = await hand.connect()
     _, permit = await permitted(hand, connection)

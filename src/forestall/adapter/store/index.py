@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LAYOUT = 3
+LAYOUT = 4
 """Of the tables and of what is in them. An index of another layout is thrown away."""
 
 BUSY_MS = 2_000
@@ -26,7 +26,12 @@ CREATE TABLE task(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE permit(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE instance(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE used(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE killed(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE target(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE epoch(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 """
+_ORDER = ("stream", "task", "permit", "instance", "used", "killed", "target", "epoch")
+"""Tables, as `Batch` has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,12 @@ class Batch:
     """Of workloads: what each has seen."""
     used: Mapping[str, Any] = field(default_factory=dict)
     """What counts once, and was shown."""
+    killed: Mapping[str, Any] = field(default_factory=dict)
+    """Tasks that a kill ended."""
+    targets: Mapping[str, Any] = field(default_factory=dict)
+    """What stands about each."""
+    epoch: Mapping[str, Any] = field(default_factory=dict)
+    """One row: how many orders were taken in."""
 
 
 class Index:
@@ -70,7 +81,7 @@ class Index:
             self._connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={LAYOUT}; COMMIT;")
 
     def load(self) -> Batch:
-        return Batch(*(self._rows(table) for table in ("stream", "task", "permit", "instance", "used")))
+        return Batch(*map(self._rows, _ORDER))
 
     def _rows(self, table: str) -> dict[str, Any]:
         key = "name" if table == "stream" else "id"
@@ -87,6 +98,9 @@ class Index:
             self._put("permit", "id", batch.permits)
             self._put("instance", "id", batch.instances)
             self._put("used", "id", batch.used)
+            self._put("killed", "id", batch.killed)
+            self._put("target", "id", batch.targets)
+            self._put("epoch", "id", batch.epoch)
             run("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):

@@ -4,17 +4,21 @@ ValueError or AttributeError.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from forestall.adapter.store.account import Account
+from forestall.adapter.store.orders import Given
 from forestall.adapter.store.taken import Taken
 from forestall.adapter.store.tree import Task
+from forestall.core.control import Command, Order, Reach, Target
+from forestall.core.entry import ordered
 from forestall.core.grant_json import counted_from_json, effects_from_json, grant_from_json, grant_to_json
 from forestall.core.label import Confidentiality, Integrity, Label
-from forestall.core.model import Grant, Permit, Quantity
+from forestall.core.model import Grant, Permit, Quantity, Risk
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ def task_row(task: Task) -> dict[str, Any]:
         "subject": _holder(task.grant),
         "labels": label_row(task.labels),
         "spent": {counted.value: amount for counted, amount in task.account.spent.items()},
+        "opened": task.opened,
         "running": task.running,
         "ended": task.ended,
     }
@@ -62,7 +67,9 @@ def read_task(row: Mapping[str, Any]) -> Task:
     grant = grant_from_json(row)
     spent = {counted_from_json(name): int(amount) for name, amount in row["spent"].items()}
     ended = None if row["ended"] is None else int(row["ended"])
-    return Task(grant, label_of(row["labels"]), Account(grant.budget, spent), int(row["running"]), ended)
+    return Task(
+        grant, label_of(row["labels"]), Account(grant.budget, spent), int(row["opened"]), int(row["running"]), ended
+    )
 
 
 def _holder(grant: Grant) -> dict[str, str]:
@@ -72,6 +79,23 @@ def _holder(grant: Grant) -> dict[str, str]:
         "tenant": grant.tenant,
         "trust_domain": grant.trust_domain,
     }
+
+
+def given_of(body: Mapping[str, Any], index: int) -> Given:
+    """What the log says of an order."""
+    target = Target(Reach(body["reach"]), str(body["name"]), str(body["trust_domain"]), str(body["tenant"]))
+    level = Risk(body["level"]) if "level" in body else None
+    command = Command(Order(body["order"]), target, str(body["why"]), str(body["by"]), level)
+    return Given(index, int(body["at"]), command)
+
+
+def given_row(given: Given) -> dict[str, Any]:
+    return {"index": given.index, **ordered(given.command, "", given.at).body, "at": given.at}
+
+
+def target_key(target: Target) -> str:
+    """Names its row."""
+    return json.dumps([target.reach.value, target.name, target.trust_domain, target.tenant])
 
 
 def label_row(label: Label) -> dict[str, str]:

@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from forestall.adapter.store.index import Batch, Index
+from forestall.adapter.store.orders import Given, Orders
 from forestall.adapter.store.rows import (
     Unsettled,
+    given_of,
+    given_row,
     label_of,
     label_row,
     read_stream,
     read_task,
     stream_row,
+    target_key,
     task_row,
     used_of,
 )
@@ -29,12 +33,14 @@ from forestall.adapter.store.tree import Task, Trees
 from forestall.adapter.store.upstream import Undecided
 from forestall.adapter.store.used import Used
 from forestall.core.budget import returned, uses
+from forestall.core.control import Order, Reach, Target, barring
 from forestall.core.entry import Kind, Stream
 from forestall.core.errors import Tampered, cure
 from forestall.core.grant_json import effects_from_json, grant_from_json
 from forestall.core.label import CLEAN, WORST, Label
-from forestall.core.model import Counted, Fate, Grant, Permit, Quantity
-from forestall.port import Ledger, Written
+from forestall.core.model import Counted, Fate, Grant, Permit, Quantity, Risk, Subject
+from forestall.core.reason import Reason
+from forestall.port import Ledger, Standing, TaskView, Written
 
 _SECOND_MS = 1000
 _FAN_OUT = frozenset({Quantity.FAN_OUT})
@@ -47,6 +53,7 @@ class LogState:
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._trees = Trees()
+        self._orders = Orders()
         self._undecided = Undecided()
         self.used = Used()
         """What counts once, and was shown."""
@@ -95,7 +102,41 @@ class LogState:
             known = self._unsettled.get(permit)
             if known is None or at >= known.permit.expires_at:
                 return False
-            return self._trees.is_open(known.permit.task, at)
+            return self._trees.is_open(known.permit.task, at) and self._suspending(known.permit.task) is None
+
+    def stopped(self, task: str) -> Reason | None:
+        known = self._trees.tasks.get(task)
+        if known is None or known.ended is not None:
+            return Reason.REVOKED if task in self._trees.killed else None
+        if not self._orders:
+            return None
+        with self._lock:
+            return None if self._suspending(task) is None else Reason.SUSPENDED
+
+    def barred(self, subject: Subject, user: str) -> Reason | None:
+        if not self._orders:
+            return None
+        with self._lock:
+            given = self._orders.barring(barring(subject.tenant, [subject.actor], user))
+        if given is None:
+            return None
+        return Reason.REVOKED if given.command.order is Order.KILL else Reason.SUSPENDED
+
+    def risk(self, grant: Grant) -> Risk:
+        if not self._orders:
+            return Risk.LOW
+        with self._lock:
+            above = (task.grant for task in self._trees.chain(grant.parent))
+            return self._orders.risk([grant, *above])
+
+    @property
+    def epoch(self) -> int:
+        return self._orders.epoch
+
+    def tasks(self) -> Sequence[TaskView]:
+        with self._lock:
+            known = sorted(self._trees.tasks.values(), key=lambda task: (task.grant.depth, task.opened))
+            return [self._view(task) for task in known]
 
     def asked(self, action: str, task: str) -> None:
         with self._lock:
@@ -199,7 +240,9 @@ class LogState:
             case Kind.EXTENDED:
                 self._extend(body["task"], int(body["expires_at"]))
             case Kind.CLOSED:
-                self._close(body["task"], index)
+                self._end(body["task"], index)
+            case Kind.ORDERED:
+                self._order(given_of(body, index), index)
             case Kind.PERMITTED:
                 self._permit(body, index)
             case Kind.SETTLED:
@@ -211,8 +254,14 @@ class LogState:
 
     def _open(self, body: Mapping[str, Any], index: int) -> None:
         grant = grant_from_json(body)
-        if self._trees.open(grant, label_of(body["seen"]), index) and grant.parent:
+        bar = self._orders.bars(grant, index)
+        if not self._trees.open(grant, label_of(body["seen"]), index, bar.command.order if bar else None):
+            return
+        if grant.parent:
             self._spend(grant.parent, dict.fromkeys(_FAN_OUT, 1))
+        killed = self._orders.killed(grant, index)
+        if killed is not None:
+            self._end(grant.task, killed, killed=True)
 
     def _extend(self, name: str, until: int) -> None:
         """Never shorter: two extensions may be heard of in either order."""
@@ -221,12 +270,73 @@ class LogState:
             task.grant = replace(task.grant, expires_at=until)
             self._trees.changed_tasks.add(name)
 
-    def _close(self, name: str, index: int) -> None:
+    def _end(self, name: str, index: int, *, killed: bool = False) -> None:
         task = self._trees.tasks.get(name)
-        for ended in self._trees.end(name, index):
+        for ended in self._trees.end(name, index, killed=killed):
             self._undecided.drop(ended)
         if task is not None:
-            self._trees.forget(task.grant.tree)
+            self._forget(task.grant.tree)
+
+    def _order(self, given: Given, index: int) -> None:
+        """What it says of tasks that are known; those that are still to come are told when they do."""
+        count, target = self._taken[Stream.PERMITS].count, given.command.target.plain()
+        self._orders.take(given, index + 1 if index == count else count)
+        if given.command.order in {Order.KILL, Order.SUSPEND}:
+            for task in [task for task in self._trees.tasks.values() if target.covers(task.grant)]:
+                self._reach(task, given)
+        if target.reach is Reach.TASK and target.name not in self._trees.tasks and index == count:
+            self._orders.drop(target.name, target.tenant)
+
+    def _reach(self, task: Task, given: Given) -> None:
+        """A kill or a suspension covers a task that is known."""
+        name, bar = task.grant.task, None
+        if task.opened > given.index:
+            bar = self._orders.bars(task.grant, task.opened)
+            if bar is not None:
+                self._end(name, task.opened, killed=bar.command.order is Order.KILL)
+        elif given.command.order is Order.KILL:
+            self._end(name, given.index, killed=True)
+
+    def _suspending(self, name: str) -> Given | None:
+        if not self._orders:
+            return None
+        found = (self._orders.suspending(task.grant) for task in self._trees.chain(name))
+        return next((given for given in found if given is not None), None)
+
+    def _view(self, task: Task) -> TaskView:
+        name, given = task.grant.task, None
+        if task.ended is not None:
+            standing = Standing.KILLED if name in self._trees.killed else Standing.ENDED
+        else:
+            given = self._suspending(name)
+            standing = Standing.OPEN if given is None else Standing.SUSPENDED
+        grant = task.grant
+        return TaskView(
+            task=grant.task,
+            parent=grant.parent,
+            root=grant.tree,
+            depth=grant.depth,
+            holder=grant.holder,
+            tenant=grant.tenant,
+            trust_domain=grant.trust_domain,
+            user=grant.user,
+            mandate=grant.mandate,
+            purpose=grant.purpose,
+            state=standing,
+            labels=task.labels,
+            budget=grant.budget,
+            spent=dict(task.account.spent),
+            running=task.running,
+            expires_at=grant.expires_at,
+            why="" if given is None else given.command.why,
+            since=0 if given is None else given.at,
+        )
+
+    def _forget(self, tree: str) -> None:
+        gone = self._trees.forget(tree)
+        if self._orders:
+            for task in gone:
+                self._orders.drop(task.grant.task, task.grant.tenant)
 
     def _permit(self, body: Mapping[str, Any], index: int) -> None:
         known = Unsettled.of(body, index)
@@ -249,7 +359,7 @@ class LogState:
         task.running -= 1
         amounts = self._uses(name, known.permit.effects)
         self._spend(name, returned(amounts, _used(amounts, fate, used, body, known)), back=True)
-        self._trees.forget(task.grant.tree)
+        self._forget(task.grant.tree)
 
     def _learn(self, name: str, task: Task | None, labels: Label, known: Unsettled | None) -> None:
         """Under a permit that was recorded after its task had ended, only whoever asked can have learnt anything."""
@@ -273,7 +383,7 @@ class LogState:
         amounts = _uses(chain, counted)
         for task in chain:
             task.account.release(amounts)
-        self._trees.forget(chain[0].grant.tree)
+        self._forget(chain[0].grant.tree)
 
     # -- to and from the index
 
@@ -289,10 +399,16 @@ class LogState:
             permits={name: known.row() if known else None for name, known in permits.items()},
             instances={name: label_row(trees.instances[name]) for name in trees.changed_instances},
             used=self.used.changed(),
+            killed={name: trees.killed.get(name) for name in trees.changed_killed},
+            targets={target_key(target): self._target_row(target) for target in self._orders.changed},
+            epoch={"epoch": self._orders.epoch} if self._orders.changed else {},
         )
-        self._dirty_streams, self._dirty_permits = set(), set()
-        trees.changed_tasks, trees.changed_instances = set(), set()
+        self._dirty_streams, self._dirty_permits, self._orders.changed = set(), set(), set()
+        trees.changed_tasks, trees.changed_instances, trees.changed_killed = set(), set(), set()
         return batch
+
+    def _target_row(self, target: Target) -> list[dict[str, Any]] | None:
+        return [given_row(given) for given in self._orders.rows(target)] or None
 
     def _load(self, batch: Batch) -> None:
         for stream, row in batch.streams.items():
@@ -304,7 +420,12 @@ class LogState:
         for name, row in batch.instances.items():
             self._trees.instances[name] = label_of(row)
         self.used.load(batch.used)
-        self._trees.changed_tasks = set()
+        self._trees.killed = {name: int(index) for name, index in sorted(batch.killed.items(), key=lambda one: one[1])}
+        for rows in batch.targets.values():
+            for row in rows:
+                self._orders.add(given_of(row, int(row["index"])))
+        self._orders.epoch = int(batch.epoch.get("epoch", 0))
+        self._trees.changed_tasks, self._orders.changed = set(), set()
 
 
 _SPENDING = frozenset({Kind.OPENED, Kind.PERMITTED})

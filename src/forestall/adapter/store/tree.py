@@ -10,8 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from forestall.adapter.store.account import Account
+from forestall.core.control import Order
 from forestall.core.label import CLEAN, Label
 from forestall.core.model import Grant
+
+MAX_KILLED = 16_384
+"""Names of killed tasks that are kept, also when their tree is forgotten. One whose name is not is denied as well, as a
+task that nobody knows.
+"""
 
 
 @dataclass(slots=True)
@@ -19,6 +25,8 @@ class Task:
     grant: Grant
     labels: Label
     account: Account
+    opened: int
+    """Where the log has it."""
     running: int = 0
     """Its own permits without an outcome."""
     ended: int | None = None
@@ -34,7 +42,10 @@ class Trees:
     tasks: dict[str, Task] = field(default_factory=dict)
     instances: dict[str, Label] = field(default_factory=dict)
     """What each workload instance has seen; those that are clean are left out."""
+    killed: dict[str, int] = field(default_factory=dict)
+    """Tasks that a kill ended, or kept from living, and where the log has their end."""
     changed_tasks: set[str] = field(default_factory=set)
+    changed_killed: set[str] = field(default_factory=set)
     changed_instances: set[str] = field(default_factory=set)
     _members: dict[str, set[str]] = field(default_factory=dict)
     """Of each tree, by its root."""
@@ -53,18 +64,21 @@ class Trees:
         if grant.instance and task.ended is None:
             self._held.setdefault(grant.instance, set()).add(grant.task)
 
-    def open(self, grant: Grant, seen: Label, index: int) -> bool:
-        """Take a task in that entry `index` opened. Below a task that had ended by then, it never lives.
+    def open(self, grant: Grant, seen: Label, index: int, barred: Order | None = None) -> bool:
+        """Take a task in that entry `index` opened. Below a task that had ended by then, or `barred` by an order that
+        stood then, it never lives.
 
         What its holder was told when it was opened the holder knows in any case.
         """
-        parent = self.tasks.get(grant.parent)
-        lives = grant.task not in self.tasks and (parent.open_at(index) if parent else not grant.parent)
+        parent, known = self.tasks.get(grant.parent), grant.task in self.tasks
+        lives = not known and barred is None and (parent.open_at(index) if parent else not grant.parent)
         if lives:
             labels = seen.join(self.instances.get(grant.instance, CLEAN))
             ended = parent.ended if parent else None
-            self.add(Task(grant, labels, Account(grant.budget), ended=ended))
+            self.add(Task(grant, labels, Account(grant.budget), index, ended=ended))
             self.learn(grant.task, labels)
+        if not known and (barred is Order.KILL or grant.parent in self.killed):
+            self._note_killed(grant.task, index)
         self.learn_instance(grant.instance, seen)
         return lives
 
@@ -85,7 +99,7 @@ class Trees:
         chain = list(self.chain(name))
         return bool(chain) and all(task.ended is None and at < task.grant.expires_at for task in chain)
 
-    def end(self, name: str, index: int) -> list[str]:
+    def end(self, name: str, index: int, *, killed: bool = False) -> list[str]:
         """The task and everything below it is over from entry `index` on. Answers those that were open."""
         ended = []
         left = [name]
@@ -97,10 +111,27 @@ class Trees:
                 continue
             if task.ended is None:
                 ended.append(current)
-            task.ended = index if task.ended is None else min(task.ended, index)
+            if task.open_at(index):
+                task.ended = index
+                self._note(current, index, killed=killed)
             self._held.get(task.grant.instance, set()).discard(current)
             self.changed_tasks.add(current)
         return ended
+
+    def _note(self, name: str, index: int, *, killed: bool) -> None:
+        """How it ended: what the log has first counts."""
+        if killed:
+            self._note_killed(name, index)
+        elif self.killed.pop(name, None) is not None:
+            self.changed_killed.add(name)
+
+    def _note_killed(self, name: str, index: int) -> None:
+        self.killed[name] = index
+        self.changed_killed.add(name)
+        if len(self.killed) > MAX_KILLED:
+            oldest = next(iter(self.killed))
+            del self.killed[oldest]
+            self.changed_killed.add(oldest)
 
     def learn(self, name: str, label: Label) -> None:
         """The task's holder has seen data of this label, and so has whoever it works for."""
@@ -127,16 +158,19 @@ class Trees:
         self.changed_instances.add(instance)
         return [(name, label) for name in self._held.get(instance, ())]
 
-    def forget(self, tree: str) -> None:
-        """Let go of a tree whose root is over, if nothing in it runs or is about to."""
+    def forget(self, tree: str) -> list[Task]:
+        """Let go of a tree whose root is over, if nothing in it runs or is about to. Answers what was let go of."""
         root, members = self.tasks.get(tree), self._members.get(tree, set())
         if root is None or root.ended is None or root.account.reserved:
-            return
+            return []
         if any(self.tasks[name].running > 0 for name in members):
-            return
+            return []
+        gone = []
         for name in self._members.pop(tree):
-            instance = self.tasks.pop(name).grant.instance
+            gone.append(self.tasks.pop(name))
+            instance = gone[-1].grant.instance
             self._below.pop(name, None)
             self.changed_tasks.add(name)
             if not self._held.get(instance):
                 self._held.pop(instance, None)
+        return gone
