@@ -69,9 +69,9 @@ def open_task(
 ) -> Flow[Grant]:
     """A grant that policy agreed to, and that is written down before anything can be asked under it.
 
-    Throws `CannotDo` where there is none, also where an order is against it, be it one that came in between; what its caller may be told of that is `told(error)`. The decision is called
-    as the task would have been. `labels`: of what its holder has seen before; the worst, where that is not known any
-    more. `salt`: random, as in `Action`.
+    Throws `CannotDo` where there is none, also where an order is against it, be it one that came in between; what its
+    caller may be told of that is `told(error)`. The decision is called as the task would have been. `labels`: of what
+    its holder has seen before; the worst, where that is not known any more. `salt`: random, as in `Action`.
     """
     action = _opening(mandate, task, at, wish, salt)
     known = Known(subject=subject, tool=OPEN)
