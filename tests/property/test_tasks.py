@@ -446,6 +446,8 @@ class Trees(RuleBasedStateMachine):
             case Record():
                 if one.written is not None:
                     written, one.written = one.written, None
+                    if one.ask.entry.durable:
+                        self._hear_orders_before(written)
                     self.state.apply(written)
                 return None
             case Perform():
@@ -453,6 +455,13 @@ class Trees(RuleBasedStateMachine):
             case Tell():
                 return self.now
         raise AssertionError(one.ask)
+
+    def _hear_orders_before(self, written: Written) -> None:
+        """What waits for the disk is heard of in the order of the log, as far as orders go."""
+        unheard = [one.written for one in self.running if one.written is not None]
+        for order in sorted(unheard, key=lambda one: one.position.index):
+            if order.body["kind"] == "ordered" and order.position.index < written.position.index:
+                self.state.apply(order)
 
     def _confirm(self, ask: Confirm) -> Reason | None:
         if self.state.stands(ask.permit.id, self.now):
@@ -466,7 +475,6 @@ class Trees(RuleBasedStateMachine):
         reading = self._reading()
         task, most, in_time = reading.permits[ask.permit.id]
         assert task is not None
-        assert in_time
         assert (in_time and reading.stands(task, self.now)) or self._unheard("ordered"), "not acknowledged yet"
         assert ask.action.arguments["path"].startswith("out/") or ask.action.tool == "files/read"
         self.count += 1
