@@ -77,7 +77,7 @@ def load(directory: Path) -> IssuingKeys:
     path = directory / FILE
     try:
         return _read(parse(_bytes(path), max_bytes=MAX_FILE))
-    except (InvalidInput, InvalidProof, KeyError, TypeError, ValueError):
+    except (InvalidInput, InvalidProof, KeyError, TypeError, ValueError, AttributeError):
         raise SetupError(f"{path} does not hold the keys that it should; restore it from a backup.") from None
 
 
@@ -111,6 +111,8 @@ def _read(document: Mapping[str, Any]) -> IssuingKeys:
     key = SigningKey.of(private, Algorithm.EDDSA)
     if key.public.bare() != {name: current[name] for name in ("kty", "crv", "x")}:
         raise ValueError("the public half is another key's")
+    if not isinstance(document["retired"], list):
+        raise TypeError("keys that were rotated out are a list")
     retired = tuple(_retired(each) for each in document["retired"])
     return IssuingKeys(key, int(current["made_at"]), retired)
 

@@ -99,7 +99,8 @@ class Service:
         """The decision's id, for the operator to find it by."""
         if refusal.decision:
             return refusal.decision
-        action = self.ask(TOKEN, {"endpoint": endpoint}, task=refusal.task, proof=None)
+        who = refusal.subject.id if refusal.subject is not None else ""
+        action = self.ask(TOKEN, {"endpoint": endpoint, "client": who}, task=refusal.task, proof=None)
         detail = f"{endpoint}: {refusal.detail}" if refusal.detail else endpoint
         with suppress(ForestallError):  # it stands whether or not that can be written
             record(self.parts, denied(Deny(action.id, refusal.reason, detail=detail), action, refusal.subject, None))
