@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from forestall.core.entry import Stream
+from forestall.core.entry import Kind, Stream
 from forestall.home import Home
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.client_assertion import ASSERTION_TYPE, make_assertion
@@ -111,9 +111,9 @@ class Desk:
         return [one.body for one in self.parts.ledger.read(stream) if kind in {"", one.body["kind"]}]
 
     def denial(self, answer: Answer) -> Mapping[str, Any]:
-        """What the operator finds by the decision that who asked was told."""
-        (found,) = [one for one in self.entries(Stream.DENIALS) if one["id"] == answer.body["decision"]]
-        return found
+        """What the operator finds by the decision that who asked was told; the one that it repeats, where it does."""
+        denials = self.entries(Stream.DENIALS, Kind.DENIED)
+        return next((one for one in denials if one["id"] == answer.body["decision"]), denials[-1])
 
     def agent(self, name: str) -> Agent:
         return self.agents[name]
@@ -212,7 +212,7 @@ def write_home(root: Path, clients: Mapping[str, str], *, identity: str = IDENTI
     """A home with these clients, by id with the trust domain of each; and the keys that they sign with."""
     home = Home(root)
     write_catalogue(home)
-    home.mandates.mkdir(parents=True)
+    home.mandates.mkdir(parents=True, exist_ok=True)
     (home.policy / "p.cedar").write_text(POLICY)
     (home.mandates / "work.toml").write_text(WORK)
     keys = {name: SigningKey.generate(Algorithm.EDDSA, secrets.token_bytes) for name in clients}
