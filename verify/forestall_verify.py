@@ -42,8 +42,8 @@ HEAD = 9
 SECTOR = 512
 """Bytes that a disk writes as a whole or not at all."""
 BLOCK = 1024 * 1024
-NOTE_END = re.compile(rb"\n\xe2\x80\x94 [^\n]+\n")
-"""The signature under a checkpoint."""
+NOTE = rb"\n[0-9]{1,16}\n[A-Za-z0-9+/]{43}=\n\n(?:\xe2\x80\x94 [^\n]+\n)+"
+"""A checkpoint behind its origin."""
 MAX_SMALL_FILE = 1024 * 1024
 """Bytes of a key, a proof, a leaf or a remembered checkpoint."""
 
@@ -328,16 +328,18 @@ class Stream:
     def _unfinished(self, file: BinaryIO, at: int, stop: int, report: Report, *, live: bool) -> None:
         """What follows the last whole frame: room, or what was being written.
 
-        A disk may have taken the end of a group, its one checkpoint, and not its beginning. But where the frame that
-        says that it ends at `stop` ends in room, not even that: then its length was changed.
+        A disk may have taken the end of what no sync had covered and not its beginning, so one whole checkpoint may
+        follow. But where the frame that says that it ends at `stop` ends in room, not even that: then its length was
+        changed.
         """
+        whole = re.compile(b"C.{8}" + re.escape(report.origin.encode()) + NOTE, re.DOTALL)
         written, found, tail, base = at, 0, b"", at
         file.seek(at)
         for block in iter(lambda: file.read(BLOCK), b""):
             if block.strip(b"\0"):
                 written = base + len(block.rstrip(b"\0"))
             window = tail + block
-            ends = [match.end() for match in NOTE_END.finditer(window)]
+            ends = [match.end() for match in whole.finditer(window)]
             found += len(ends)
             tail, base = window[max([len(window) - LIMITS[b"C"], *ends]) :], base + len(block)
         if found > (stop <= written):

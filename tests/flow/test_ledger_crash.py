@@ -76,9 +76,11 @@ def test_nothing_is_acknowledged_before_its_sync(place: Place, mode: str) -> Non
 
 @pytest.mark.parametrize("mode", ["one", "threads", "loop"])
 @pytest.mark.parametrize("fault", ["sync", "synced", "half"])
+@pytest.mark.parametrize("after", ["4", "5"], ids=["even", "odd"])
 def test_a_process_that_dies_in_the_middle_of_a_commit_loses_no_acknowledged_entry(
-    place: Place, mode: str, fault: str
+    place: Place, mode: str, fault: str, after: str
 ) -> None:
-    said = write_until_killed(place, mode, 0, -1, fault, "4")
+    """In an entry, in a checkpoint, and between the two."""
+    said = write_until_killed(place, mode, 0, -1, fault, after)
     assert set(said) <= found(place)
     assert place.verify() == 0

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,32 @@ def test_a_group_that_a_crash_tore_by_sectors_verifies_live_alone(place: Place) 
         lost_first = sector <= start
         assert place.verify() == (0 if lost_first and end <= sector + SECTOR else 76)
         assert place.verify("--live") == 0
+
+
+def test_of_two_checkpoints_that_no_sync_had_taken_the_first_may_have_lost_its_beginning(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is left of it is no checkpoint that stands behind the tear; two whole ones are one too many."""
+    with place.open() as ledger:
+        for number in range(60):
+            ledger.append(permitted(f"more{number}"))
+    whole = place.permits.read_bytes()
+    _, parts = split(place.permits)
+    notes = [at for at, part in enumerate(parts) if part.kind == CHECKPOINT]
+    torn = 0
+    for at, following in pairwise(notes[3:]):
+        start, edge = parts[at].start, -(-parts[at].start // SECTOR) * SECTOR
+        if not 9 < edge - start < 80:  # its signature is in the next sector
+            continue
+        torn += 1
+        content = whole[:start] + bytes(edge - start) + whole[edge : parts[following].end]
+        overwrite(place.permits, content)
+        assert place.verify("--live") == 0
+        capsys.readouterr()
+        if following != notes[-1]:
+            overwrite(place.permits, content + whole[parts[following].end :])
+            assert "a checkpoint follows it" in refused(place, capsys, "--live")
+    assert torn
 
 
 def test_a_changed_byte_is_no_crash(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from binascii import b2a_base64
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from forestall.adapter.ledger.frames import MAX_CHECKPOINT
+from forestall.adapter.ledger.frames import HEAD, MAX_CHECKPOINT
 from forestall.core.errors import SetupError, Tampered
 from forestall.core.merkle import HASH
 
@@ -26,6 +27,9 @@ NAME = re.compile(r"[!-*,-~]{1,200}")
 """A key name, and so an origin: visible ASCII without `+`. 200 so that a header line always fits its limit."""
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,15}")
+
+_REST = 16 + 1 + 44 + 1 + 92 + 1
+"""Bytes of a note beside its names: the longest size, the root, key id and signature in base64, and their line ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +101,18 @@ class Signer:
     def __init__(self, origin: str, private: Ed25519PrivateKey) -> None:
         self.verifier = Verifier(origin, private.public_key().public_bytes_raw())
         self._private = private
+        self._head = f"{origin}\n".encode()
+        self._line = f"\n\u2014 {origin} ".encode()
+        self.room = HEAD + len(self._head) + len(self._line) + _REST
+        """Bytes of the largest frame that holds one of its checkpoints."""
 
     def __repr__(self) -> str:
         return f"Signer({self.verifier.name})"
 
     def sign(self, size: int, root: bytes) -> bytes:
-        origin = self.verifier.name
-        text = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n".encode()
-        signature = base64.b64encode(self.verifier.key_id + self._private.sign(text))
-        return b"".join((text, b"\n\xe2\x80\x94 ", origin.encode(), b" ", signature, b"\n"))
+        text = b"%b%d\n%b\n" % (self._head, size, b2a_base64(root, newline=False))
+        signature = self.verifier.key_id + self._private.sign(text)
+        return b"".join((text, self._line, b2a_base64(signature)))
 
 
 def _split(note: bytes) -> tuple[str, list[str]]:

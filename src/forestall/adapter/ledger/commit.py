@@ -1,7 +1,8 @@
-"""Group commit: concurrent callers share one write, one checkpoint and one sync.
+"""Group commit: concurrent callers share one write, one sync and one checkpoint.
 
-Whoever comes first leads: it writes what waits, itself included, syncs, and answers. Who comes meanwhile waits, and is
-written by the next leader: the first of those who wait, or the writer thread where that one is async.
+Whoever comes first leads: it writes what waits, itself included, has it signed and synced, and answers. Who comes
+meanwhile waits, and is written by the next leader: the first of those who wait, or the writer thread where that one is
+async.
 A caller alone therefore syncs in its own thread, without a hand-off. A loop may do that too, while the disk is quick:
 waking another thread and being woken by it takes longer than such a sync.
 """
@@ -192,8 +193,9 @@ class GroupCommit:
         return group
 
     def _commit(self, group: Sequence[_Submission]) -> None:
-        index = self._stream.write([one.record for one in group if one.record is not None], sign=True)
-        self._stream.sync()
+        records = [one.record for one in group if one.record is not None]
+        alone = len(group) == len(records) == 1 and group[0].loop is None
+        index = self._stream.commit(records, alone=alone)
         for submission in group:
             submission.index = index
             index += submission.record is not None

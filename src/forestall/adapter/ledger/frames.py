@@ -31,6 +31,9 @@ MAX_SEALED = 16 * 1024 * 1024
 MAX_CHECKPOINT = 4096
 """Bytes of a signed checkpoint. Ours have about 250; the rest is room for witnesses."""
 
+HEAD = 9
+"""Bytes of a frame before its body."""
+
 SEAL_OVERHEAD = 28
 """Bytes that sealing adds: a nonce of 12 and a tag of 16."""
 

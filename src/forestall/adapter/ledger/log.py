@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from forestall.adapter.ledger.keys import Keys
 
 SIGN_AFTER_S = 0.5
-"""Seconds after which an entry that needed no sync is signed and synced; the promise is a second."""
+"""Seconds after which an entry that needed no sync is signed and synced, and a checkpoint is synced that no later sync
+took along; the promise is a second."""
 
 MAX_DENIED_PAYLOAD = 1024 * 1024
 """Bytes of arguments that are kept of a denial. Of larger ones the entry has the commitment alone."""
@@ -122,7 +123,9 @@ class FileLedger:
             return position
         record = prepare(entry, self._sealer)
         if entry.durable:
-            return Position(entry.stream, self._commits[entry.stream].append(record))
+            index = self._commits[entry.stream].append(record)
+            self._sign_soon()
+            return Position(entry.stream, index)
         return self._write(entry.stream, record)
 
     def append_at_once(self, entry: Entry) -> Position | None:
@@ -134,11 +137,15 @@ class FileLedger:
         if not entry.durable or entry.stream is Stream.DENIALS or not commit.quick:
             return None  # before anything is sealed, which would be done again
         index = commit.append_at_once(prepare(entry, self._sealer))
-        return None if index is None else Position(entry.stream, index)
+        if index is None:
+            return None
+        self._sign_soon()
+        return Position(entry.stream, index)
 
     def append_async(self, entry: Entry, then: Callable[[Position], None] | None = None) -> Awaitable[Position]:
         """As `append`; the loop is never blocked on the disk's sync, and cancelling who awaits it stops nothing."""
         if entry.durable and entry.stream is not Stream.DENIALS:
+            self._sign_soon()
             return self._commits[entry.stream].append_async(prepare(entry, self._sealer), then)
         return self._append_then_sync(entry, then)
 
@@ -195,10 +202,13 @@ class FileLedger:
 
     def _write(self, stream: Stream, record: Record) -> Position:
         """To the page cache; signed and synced soon."""
-        index = self._streams[stream].write((record,), sign=False)
+        index = self._streams[stream].write((record,))
+        self._sign_soon()
+        return Position(stream, index)
+
+    def _sign_soon(self) -> None:
         if not self._dirty.is_set():
             self._dirty.set()
-        return Position(stream, index)
 
     def _deny(self, entry: Entry) -> Position:
         with self._denying:
@@ -259,7 +269,8 @@ class FileLedger:
             except Unavailable:
                 if any(stream.broken for stream in self._streams.values()):
                     return
-                self._dirty.set()  # a full disk may have room again
+            if any(stream.pending for stream in self._streams.values()):
+                self._dirty.set()  # others wrote meanwhile, or a full disk may have room again
             due = self._counts_due()
 
     def _counts_due(self) -> float | None:

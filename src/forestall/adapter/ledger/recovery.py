@@ -1,9 +1,14 @@
 """What is done to a log file when it is opened for writing (docs/adr/0004-log-format.md, Recovery).
 
-The tree is rebuilt and held against the last checkpoint. An unfinished last frame is a torn tail: nothing in it was
-acknowledged, because what is acknowledged lies before the checkpoint of its group, and was synced with it. A disk may
-have taken the end of a group and not its beginning, so the tail may hold that one checkpoint. Everything else that does
-not check is Tampered, also a "torn" frame with more of our checkpoints behind it: then its length was changed.
+The tree is rebuilt and held against the last checkpoint. An unfinished frame is a torn tail: no durable entry in it, or
+behind it, was acknowledged, because those were synced, and a sync takes all that is before them along. What a sync has
+not taken begins with a checkpoint, or with entries: the one written after the sync before (stream.py), then entries,
+then at most one checkpoint more. A disk may have taken the end of that and not its beginning, so one checkpoint may
+stand behind what is torn. Everything else that does not check is Tampered, also a "torn" frame with more of our
+checkpoints behind it: then its length was changed.
+
+What is doubtful begins with the last checkpoint but one: before that was written, or before the one after it was, all
+that stands before it was synced; itself it may be in the page cache alone.
 """
 
 from __future__ import annotations
@@ -105,7 +110,7 @@ class _Scan:
             self._pending = None
         elif frame.kind == CHECKPOINT:
             self._pending = None
-            state.doubtful = self._last[0].end if self._last else state.doubtful
+            state.doubtful = self._last[0].start if self._last else state.doubtful
             self._last = (frame, state.tree.copy())
             self._unsigned.clear()
         state.end = frame.end
@@ -158,7 +163,7 @@ def _is_sealed(leaf: bytes, path: Path, start: int) -> bool:
 
 
 def _require_torn(fd: int, path: Path, start: int, written: int, verifier: Verifier) -> None:
-    """Refuse to cut what was synced: the checkpoint of a group that a crash tore is the only one of ours behind it.
+    """Refuse to cut what was synced: of what a crash tore, one checkpoint of ours at most stands behind the tear.
 
     Not even that one where the frame ends in room, or beyond the file: then it is the length that was changed.
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from forestall.adapter.ledger import commit
+from forestall.adapter.ledger import commit, stream
 from forestall.adapter.ledger.log import FileLedger
 from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.errors import Unavailable
@@ -271,9 +271,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_who_is_alone_is_written_and_synced_before_it_goes_on(
-    place: Place, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("meanwhile", [True, False], ids=["signed meanwhile", "signed before"])
+def test_who_is_alone_is_written_signed_and_synced_before_it_goes_on(
+    place: Place, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch, *, meanwhile: bool
 ) -> None:
+    monkeypatch.setattr(stream, "OVERLAP_S", 0.0 if meanwhile else 1000.0)
     order: list[str] = []
     here = threading.get_ident()
     write, sync = os.pwrite, os.fdatasync
@@ -284,7 +286,7 @@ def test_who_is_alone_is_written_and_synced_before_it_goes_on(
 
     def syncing(fd: int) -> None:
         assert threading.get_ident() == here
-        assert groups(place) == "EC", "signed, and in the file"
+        assert groups(place) == ("E" if meanwhile else "EC")
         order.append("sync")
         sync(fd)
 
@@ -292,7 +294,8 @@ def test_who_is_alone_is_written_and_synced_before_it_goes_on(
     monkeypatch.setattr(os, "fdatasync", syncing)
     assert ledger.append_at_once(permitted("a")) == Position(Stream.PERMITS, 0)
     order.append("released")
-    assert order == ["write", "sync", "released"]
+    assert order == (["write", "sync", "write", "released"] if meanwhile else ["write", "sync", "released"])
+    assert groups(place) == "EC", "signed, and in the file"
 
 
 @pytest.mark.usefixtures("quick")
@@ -366,9 +369,9 @@ def test_a_slow_sync_is_handed_over_the_next_time_and_a_quick_one_brings_it_back
 def test_the_last_quick_sync_is_one_that_took_no_longer_than_that(
     ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stream = ledger._streams[Stream.PERMITS]
+    file = ledger._streams[Stream.PERMITS]
     for took, written in ((commit.QUICK_S, True), (commit.QUICK_S * 1.01, False)):
-        monkeypatch.setattr(stream, "_took", took)
+        monkeypatch.setattr(file, "_took", took)
         assert (ledger.append_at_once(permitted("a")) is not None) == written
 
 

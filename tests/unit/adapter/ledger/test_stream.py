@@ -8,17 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from forestall.adapter.ledger import log
+from forestall.adapter.ledger import stream as stream_module
 from forestall.adapter.ledger.denials import Quota
 from forestall.adapter.ledger.log import FileLedger
 from forestall.adapter.ledger.stream import MAX_ROOM, MIN_ROOM
 from forestall.core.entry import Stream
 from forestall.core.errors import Unavailable
-from tests.ledgers import Place, denied, ids, permitted, settled
+from tests.ledgers import Place, denied, ids, permitted, settled, split
+from tests.unit.adapter.ledger.test_commit import until
 
 ROOT = Path(__file__).parents[4]
 
@@ -196,24 +200,347 @@ def test_the_files_are_for_their_owner_alone(tmp_path: Path, ledger: FileLedger)
     assert modes == [0o700, 0o600, 0o600]
 
 
-def test_what_was_acknowledged_as_durable_is_signed_and_synced(
-    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+# -- the two orders: written and signed, then synced; and written, signed while it is synced, and then the checkpoint
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> bool:
+    """However long this disk takes."""
+    monkeypatch.setattr(stream_module, "OVERLAP_S", 0.0)
+    return True
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(stream_module, "OVERLAP_S", 1000.0)
+    return False
+
+
+@pytest.fixture(params=["alone", "together"])
+def is_alone(request: pytest.FixtureRequest) -> bool:
+    """In which order."""
+    return bool(request.getfixturevalue(request.param))
+
+
+def kinds(path: Path) -> str:
+    """Of the frames behind the first checkpoint, payloads left out."""
+    return b"".join(part.kind for part in split(path)[1][1:] if part.kind != b"P").decode()
+
+
+def test_what_was_acknowledged_as_durable_was_synced_before_and_a_signed_checkpoint_over_it_was_written(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch, *, is_alone: bool
 ) -> None:
     order: list[str] = []
     write, sync = os.pwrite, os.fdatasync
+    monkeypatch.setattr(log, "SIGN_AFTER_S", 1000)
     monkeypatch.setattr(os, "pwrite", lambda *a: (order.append("write"), write(*a))[1])
     monkeypatch.setattr(os, "fdatasync", lambda fd: (order.append("sync"), sync(fd))[1])
     ledger.append(permitted("a"))
-    order.append("acknowledged")
-    assert order == ["write", "sync", "acknowledged"]
+    assert order == (["write", "sync", "write"] if is_alone else ["write", "sync"])
+    assert kinds(Place(tmp_path).permits) == "EC"
     assert Place(tmp_path).verify() == 0
+    order.clear()
     ledger.append(settled("a"))
     ledger.append(denied("d"))
-    assert order[3:] == ["write", "write"]
+    assert order == ["write", "write"]
+    order.clear()
     ledger.flush()
-    assert sorted(order[5:]) == ["sync", "sync", "write", "write"]
+    assert order == ["write", "sync"] * 2
+    assert Place(tmp_path).verify() == 0
+    ledger.flush()
+    assert len(order) == 4, "there is nothing left to do"
+    ledger.close()
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_checkpoint_of_the_last_durable_entry_is_on_disk_when_it_is_closed(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.append(permitted("a"))
+    end, synced = state(ledger)[0], []
+    sync = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (synced.append(os.fstat(fd).st_ino), sync(fd))[1])
+    ledger.close()
+    assert Place(tmp_path).permits.stat().st_ino in synced
+    assert Place(tmp_path).permits.stat().st_size == end
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_checkpoint_is_soon_on_disk_where_nothing_follows_it(
+    ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "SIGN_AFTER_S", 0.01)
+    ledger.append(permitted("a"))
+    until(lambda: not ledger._streams[Stream.PERMITS].pending)
+    ledger.close()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_last_sync_that_fails_is_said_and_it_is_closed_even_so(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.append(permitted("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail(errno.EIO))
+        with pytest.raises(Unavailable, match="could not be synced"):
+            ledger.close()
+    with Place(tmp_path).open() as again:
+        assert ids(again) == ["a"]
+    assert Place(tmp_path).verify() == 0
+
+
+def during_a_sync(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something while the next sync is under way."""
+    sync, pending = os.fdatasync, [act]
+
+    def syncing(fd: int) -> None:
+        while pending:
+            pending.pop()()
+        sync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", syncing)
+
+
+def test_a_checkpoint_covers_every_entry_before_it_also_those_that_came_while_it_was_signed(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch, *, is_alone: bool
+) -> None:
+    ledger.append(permitted("a"))
+    during_a_sync(monkeypatch, lambda: [ledger.append(settled("a")), ledger.append(permitted("x", durable=False))])
+    ledger.append(permitted("b"))
+    assert kinds(Place(tmp_path).permits) == ("EC" + "EEE" + "C" if is_alone else "EC" + "EC" + "EE")
+    assert Place(tmp_path).verify("--live") == 0
+    ledger.append(permitted("c"))
+    assert kinds(Place(tmp_path).permits) == ("EC" + "EEEC" + "EC" if is_alone else "EC" + "EC" + "EEEC")
     assert Place(tmp_path).verify() == 0
     ledger.close()
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_came_while_it_was_signed_is_synced_with_its_checkpoint_before_anybody_is_answered(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever remembers a checkpoint never finds it contradicted, whatever a power cut takes."""
+    seen: list[str] = []
+    ledger.append(permitted("a"))
+    during_a_sync(monkeypatch, lambda: ledger.append(settled("a")))
+    sync = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (seen.append(kinds(Place(tmp_path).permits)), sync(fd))[1])
+    ledger.append(permitted("b"))
+    assert seen == ["ECE", "ECEEC"]
+    ledger.append(permitted("c"))
+    assert seen[2:] == ["ECEECE"]
+    ledger.close()
+
+
+def test_the_sync_of_a_checkpoint_that_was_interrupted_is_made_before_the_next_is_written(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    assert not together
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.append(permitted("a"))
+    seen: list[str] = []
+    sync = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (seen.append(kinds(Place(tmp_path).permits)), sync(fd))[1])
+    ledger.append(permitted("b"))
+    assert seen == ["EC", "ECEC"]
+    ledger.close()
+
+
+def test_who_is_alone_on_a_disk_that_takes_its_time_is_signed_for_in_another_thread(
+    ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = ledger._streams[Stream.PERMITS]
+    threads: list[str] = []
+    real = stream._signer.sign
+
+    def sign(size: int, root: bytes) -> bytes:
+        threads.append(threading.current_thread().name)
+        return real(size, root)
+
+    monkeypatch.setattr(stream._signer, "sign", sign)
+    here, pen = threading.current_thread().name, "forestall-ledger-pen"
+    for took, by in ((stream_module.OVERLAP_S * 0.99, here), (stream_module.OVERLAP_S, pen)):
+        during_a_sync(monkeypatch, lambda by=by: until(lambda: by == here or threads[-1:] == [pen]))
+        stream._took = took
+        ledger.append(permitted(f"{took}"))
+        assert threads.pop() == by
+        monkeypatch.setattr(stream, "_took", 0.0)
+    ledger.close()
+
+
+BROKEN = "permits.log could not be signed: .*restart"
+
+
+def is_unsigned_and_says_so(place: Place, ledger: FileLedger, acknowledged: list[str], lost: list[str]) -> None:
+    """Nothing is acknowledged any more; the next start signs what is there, and every entry stands once."""
+    assert place.verify("--live") == 0
+    for durable in (True, False):
+        with pytest.raises(Unavailable, match=BROKEN):
+            ledger.append(permitted("later", durable=durable))
+    with pytest.raises(Unavailable, match=BROKEN):
+        ledger.close()
+    with place.open() as again:
+        assert again.repairs == ()
+        assert ids(again) == acknowledged + lost
+        again.append(permitted("after"))
+    assert place.verify() == 0
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), MemoryError(), SystemExit()])
+def test_what_cannot_be_signed_is_not_acknowledged_nor_is_anything_after_it(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """The thread that signs fails, or is ended, in the middle of it."""
+    begun = threading.Event()
+
+    def sign(*_: object) -> bytes:
+        begun.set()
+        raise error
+
+    ledger.append(permitted("a"))
+    monkeypatch.setattr(stream_module, "OVERLAP_S", 0.0)
+    stream = ledger._streams[Stream.PERMITS]
+    with monkeypatch.context() as patch:
+        patch.setattr(stream._signer, "sign", sign)
+        during_a_sync(patch, lambda: begun.wait(30))
+        with pytest.raises(Unavailable, match=f"could not be signed: no signature: {type(error).__name__}"):
+            ledger.append(permitted("b"))
+    is_unsigned_and_says_so(Place(tmp_path), ledger, ["a"], ["b"])
+
+
+def test_what_cannot_be_signed_by_the_caller_is_not_acknowledged_either(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "OVERLAP_S", 0.0)
+    ledger.append(permitted("a"))
+    ledger._streams[Stream.PERMITS]._pen.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._streams[Stream.PERMITS]._signer, "sign", fail(errno.ENOMEM))
+        with pytest.raises(Unavailable, match=BROKEN):
+            ledger.append(permitted("b"))
+    is_unsigned_and_says_so(Place(tmp_path), ledger, ["a"], ["b"])
+
+
+@pytest.mark.usefixtures("alone")
+def test_entries_are_signed_also_when_the_thread_that_would_is_dead(tmp_path: Path, ledger: FileLedger) -> None:
+    ledger.append(permitted("a"))
+    ledger._streams[Stream.PERMITS]._pen.close()
+    ledger.append(permitted("b"))
+    assert kinds(Place(tmp_path).permits) == "ECEC"
+    assert Place(tmp_path).verify() == 0
+    ledger.close()
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("behind", [[], ["x"]], ids=["last", "others wrote behind it"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_checkpoint_that_cannot_be_written_is_the_end_of_writing(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch, behind: list[str], number: int
+) -> None:
+    """Half of it is written before the disk fails."""
+    place, real = Place(tmp_path), os.pwrite
+
+    def pwrite(fd: int, data: bytes, at: int) -> int:
+        if bytes(data[:1]) != b"C":
+            return real(fd, data, at)
+        real(fd, data[: len(data) // 2], at)
+        raise OSError(number, os.strerror(number))
+
+    ledger.append(permitted("a"))
+    with monkeypatch.context() as patch:
+        during_a_sync(patch, lambda: [ledger.append(permitted(name, durable=False)) for name in behind])
+        patch.setattr(os, "pwrite", pwrite)
+        with pytest.raises(Unavailable, match=BROKEN):
+            ledger.append(permitted("b"))
+    assert kinds(place.permits) == "EC" + "E" * (1 + len(behind)), "neither half a checkpoint nor one entry less"
+    is_unsigned_and_says_so(place, ledger, ["a"], ["b", *behind])
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_interrupt_in_the_middle_of_a_checkpoint_undoes_it_and_the_next_covers_all(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.pwrite
+
+    def pwrite(fd: int, data: bytes, at: int) -> int:
+        if bytes(data[:1]) == b"C":
+            raise KeyboardInterrupt
+        return real(fd, data, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", pwrite)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.append(permitted("a"))
+    ledger.append(permitted("b"))
+    assert kinds(Place(tmp_path).permits) == "EEC"
+    assert Place(tmp_path).verify() == 0
+    ledger.close()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_failed_sync_is_followed_by_no_checkpoint(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.append(permitted("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail(errno.EIO))
+        with pytest.raises(Unavailable, match="could not be synced"):
+            ledger.append(permitted("b"))
+    assert kinds(Place(tmp_path).permits) == "ECE"
+    with pytest.raises(Unavailable):
+        ledger.close()
+    assert kinds(Place(tmp_path).permits) == "ECE"
+    with Place(tmp_path).open() as again:
+        assert ids(again) == ["a", "b"]
+    assert Place(tmp_path).verify() == 0
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_disk_that_fills_up_during_a_sync_refuses_entries_and_not_the_checkpoint_that_is_due(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def crowd() -> None:
+        Puts(monkeypatch, lambda data, _: not any(data))
+        for number in range(2000):
+            try:
+                ledger.append(permitted(f"x{number}", durable=False))
+            except Unavailable as error:
+                assert "could not be written" in str(error)  # noqa: PT017 - of each of them
+                refused.append(number)
+                if len(refused) == 3:
+                    return
+
+    during_a_sync(monkeypatch, crowd)
+    ledger.append(permitted("a"))
+    assert len(refused) == 3
+    written = ids(ledger)
+    assert len(written) == refused[0] + 1
+    assert kinds(Place(tmp_path).permits) == "E" * len(written) + "C"
+    assert Place(tmp_path).verify() == 0
+    monkeypatch.undo()
+    ledger.append(permitted("b"))
+    assert ids(ledger) == [*written, "b"]
+    ledger.close()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_file_that_somebody_else_changed_during_a_sync_is_not_signed(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Place(tmp_path).permits
+    during_a_sync(monkeypatch, lambda: os.truncate(path, path.stat().st_size + 1))
+    with pytest.raises(Unavailable, match="changed by somebody else"):
+        ledger.append(permitted("a"))
+    assert kinds(path) == "E"
+    with pytest.raises(Unavailable):
+        ledger.close()
 
 
 # -- room
@@ -270,6 +597,7 @@ def test_what_is_written_goes_into_room_that_is_there_already(tmp_path: Path, st
         assert end < room <= end + MIN_ROOM
 
 
+@pytest.mark.usefixtures("together")
 def test_a_log_has_as_much_room_ahead_as_it_is_long_within_bounds(
     ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,7 +612,7 @@ def test_a_log_has_as_much_room_ahead_as_it_is_long_within_bounds(
 
 
 def test_a_disk_with_no_space_ahead_gives_exactly_what_is_needed(
-    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch, *, is_alone: bool
 ) -> None:
     with monkeypatch.context() as patch:
         puts = Puts(patch, lambda data, _: not any(data) and len(data) > MIN_ROOM)
@@ -292,11 +620,16 @@ def test_a_disk_with_no_space_ahead_gives_exactly_what_is_needed(
             use_up(ledger)
             ledger.append(permitted(f"p{number}"))
             end, room = state(ledger)
-            assert end == room == Place(tmp_path).permits.stat().st_size
-    assert [kind for kind, _ in puts.sizes] == ["room", "room", "frames"] * 3
-    assert all(puts.sizes[n + 1][1] == puts.sizes[n + 2][1] for n in (0, 3, 6)), "as many zeros as bytes"
+            assert room == Place(tmp_path).permits.stat().st_size
+            assert 0 <= room - end <= (16 if is_alone else 0), "the digits of the longest size"
+    frames = ["frames", "frames"] if is_alone else ["frames"]
+    assert [kind for kind, _ in puts.sizes] == ["room", "room", *frames] * 3
+    reserve = ledger._streams[Stream.PERMITS]._reserve if is_alone else 0
+    written = [size for kind, size in puts.sizes if kind == "frames"][:: len(frames)]
+    given = [size for kind, size in puts.sizes if kind == "room"][1::2]
+    assert given == [size + reserve for size in written], "as many zeros as bytes, those of the checkpoint included"
     ledger.append(permitted("later"))
-    assert state(ledger)[1] - state(ledger)[0] == MIN_ROOM, "there is room again"
+    assert state(ledger)[1] - state(ledger)[0] >= MIN_ROOM, "there is room again"
     assert ids(ledger) == ["p0", "p1", "p2", "later"]
     ledger.close()
 

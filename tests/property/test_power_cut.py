@@ -1,0 +1,310 @@
+"""A power cut between any two system calls, with any of the sectors lost that no sync had taken.
+
+What a disk may hold is reckoned from the calls that were made: of each sector that was written since a sync that ended
+well began, any state that it had. A sync that fails makes nothing sure, and what it did not write it never will.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forestall.adapter.ledger import log, stream
+from forestall.adapter.ledger.frames import SECTOR
+from forestall.adapter.ledger.log import FileLedger
+from forestall.core.errors import Unavailable
+from tests.ledgers import Place, ids, overwrite, permitted
+
+WHAT = ["durable", "durable", "read", "flush", "restart", "kill", "fail", "interrupt"]
+Step = tuple[str, bool, int]
+"""What is done, whether it is signed while the disk syncs, and how many entries others append during that sync."""
+
+STEPS = st.lists(st.tuples(st.sampled_from(WHAT), st.booleans(), st.integers(0, 2)), min_size=1, max_size=9)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_real_syncs() -> Iterator[None]:
+    """What a sync does is reckoned here; real ones would only take time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fdatasync", lambda _: None)
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The file as processes see it, after a system call."""
+
+    what: str
+    """write (a cut too); begin, and then synced, failed or interrupted."""
+    content: bytes
+    start: int = 0
+    """From here on, in bytes, it was written; up to `end`."""
+    end: int = 0
+
+
+@dataclass
+class Disk:
+    """Watches the log of permits, and fails a sync where it is told to."""
+
+    path: Path
+    moments: list[Moment] = field(default_factory=list)
+    acknowledged: list[tuple[int, str]] = field(default_factory=list)
+    """Durable entries, and the moment at which each was."""
+    order: list[str] = field(default_factory=list)
+    """Of all entries, as they stood in the file at the end."""
+    meanwhile: list[Callable[[], object]] = field(default_factory=list)
+    error: BaseException | None = None
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(log, "SIGN_AFTER_S", 1000)
+            patch.setattr(os, "pwrite", self._write(os.pwrite))
+            patch.setattr(os, "ftruncate", self._truncate(os.ftruncate))
+            patch.setattr(os, "fdatasync", self._sync(os.fdatasync))
+            yield
+
+    def look(self, what: str, start: int = 0, end: int = 0) -> None:
+        self.moments.append(Moment(what, self.path.read_bytes(), start, end))
+
+    def _is_watched(self, fd: int) -> bool:
+        return os.path.samestat(os.fstat(fd), self.path.stat())
+
+    def _write(self, real: Callable[[int, bytes, int], int]) -> Callable[[int, bytes, int], int]:
+        def write(fd: int, data: bytes, at: int) -> int:
+            written = real(fd, data, at)
+            if self._is_watched(fd):
+                self.look("write", at, at + written)
+            return written
+
+        return write
+
+    def _truncate(self, real: Callable[[int, int], None]) -> Callable[[int, int], None]:
+        def truncate(fd: int, size: int) -> None:
+            before = os.fstat(fd).st_size
+            real(fd, size)
+            if self._is_watched(fd):
+                self.look("write", min(size, before), max(size, before))
+
+        return truncate
+
+    def _sync(self, real: Callable[[int], None]) -> Callable[[int], None]:
+        def sync(fd: int) -> None:
+            if not self._is_watched(fd):
+                return real(fd)
+            self.look("begin")
+            while self.meanwhile:
+                self.meanwhile.pop()()
+            self.look({OSError: "failed", KeyboardInterrupt: "interrupted"}.get(type(self.error), "synced"))
+            if self.error is not None:
+                raise self.error
+            return None  # that it is no real one changes nothing here
+
+        return sync
+
+
+class Surface:
+    """What may be on the disk: of each sector, and of the file's size, every state that it may have there."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.sizes = [len(content)]
+        self.states: dict[int, list[bytes]] = {}
+        self._dirty: set[int] = set()
+        self._writing: tuple[set[int], bytes] = (set(), content)
+
+    def take(self, moment: Moment) -> None:
+        self.content = moment.content
+        if moment.what == "write":
+            self.sizes.append(len(moment.content))
+            for sector in range(moment.start - moment.start % SECTOR, moment.end, SECTOR):
+                self._dirty.add(sector)
+                self.states.setdefault(sector, []).append(moment.content[sector : sector + SECTOR])
+        elif moment.what == "begin":
+            self._writing, self._dirty = (self._dirty, moment.content), set()
+            self._sized = len(self.sizes)
+        elif moment.what == "synced":
+            sectors, content = self._writing
+            self.sizes = [len(content), *self.sizes[self._sized :]]
+            for sector in sectors:
+                sure = content[sector : sector + SECTOR]
+                since = self.states[sector][::-1].index(sure) if sure in self.states[sector] else 0
+                self.states[sector] = [sure, *self.states[sector][len(self.states[sector]) - since :]]
+        elif moment.what == "interrupted":
+            self._dirty |= self._writing[0]
+        # One that failed leaves them as doubtful as they were, and takes them for written.
+
+
+@contextmanager
+def temporary() -> Iterator[Place]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield Place(Path(directory) / "place")
+
+
+def append(disk: Disk, ledger: FileLedger, name: str, *, durable: bool) -> None:
+    ledger.append(permitted(name, durable=durable))
+    if durable:
+        disk.acknowledged.append((len(disk.moments) - 1, name))
+
+
+def reopened(disk: Disk, place: Place, ledger: FileLedger, *, kill: bool) -> FileLedger:
+    """Closed well, or killed: then the files are as the page cache has them, and the end of its process is unseen."""
+    if not kill:
+        ledger.close()
+        return place.open()
+    seen, contents = len(disk.moments), {path: path.read_bytes() for path in (place.permits, place.denials)}
+    with suppress(Unavailable):
+        ledger.close()
+    del disk.moments[seen:]
+    for path, content in contents.items():
+        overwrite(path, content)
+    return place.open()
+
+
+def carry_out(disk: Disk, place: Place, steps: Sequence[Step]) -> None:
+    ledger = place.open()
+    for number, (step, alone, others) in enumerate(steps):
+        names = [f"x{number}-{other}" for other in range(others)]
+        disk.meanwhile = [partial(append, disk, ledger, name, durable=False) for name in names[::-1]]
+        stream.OVERLAP_S = 0.0 if alone else 1000.0
+        if step == "flush":
+            ledger.flush()
+        elif step in ("restart", "kill"):
+            disk.meanwhile.clear()
+            ledger = reopened(disk, place, ledger, kill=step == "kill")
+        elif step == "read":
+            append(disk, ledger, f"r{number}", durable=False)
+        else:
+            disk.error = {"fail": OSError(5, "Input/output error"), "interrupt": KeyboardInterrupt()}.get(step)
+            with suppress(Unavailable, KeyboardInterrupt):
+                append(disk, ledger, f"p{number}", durable=True)
+            disk.error = None
+            if step == "fail":
+                ledger = reopened(disk, place, ledger, kill=True)
+        disk.meanwhile.clear()
+    disk.order = ids(ledger)
+    seen = len(disk.moments)
+    ledger.close()
+    del disk.moments[seen:]
+
+
+def run(place: Place, steps: Sequence[Step]) -> Disk:
+    before = stream.OVERLAP_S
+    place.open().close()
+    disk = Disk(place.permits)
+    disk.look("synced")
+    try:
+        with disk.watched():
+            carry_out(disk, place, steps)
+    finally:
+        stream.OVERLAP_S = before
+    return disk
+
+
+def left(disk: Disk, at: int, choose: Callable[[list[bytes]], bytes], size: Callable[[list[int]], int]) -> bytes:
+    """What the disk may hold after a cut at a moment: of what is not sure one of its states, oldest first."""
+    surface = Surface(disk.moments[0].content)
+    for moment in disk.moments[1 : at + 1]:
+        surface.take(moment)
+    length = size(surface.sizes)
+    image = bytearray(disk.moments[0].content.ljust(length, b"\0")[:length])
+    for sector, states in sorted(surface.states.items()):
+        width = min(SECTOR, length - sector)
+        kept = list(dict.fromkeys(state.ljust(SECTOR, b"\0")[:width] for state in states)) if width > 0 else []
+        if kept:
+            image[sector : sector + width] = kept[0] if len(kept) == 1 else choose(kept)
+    return bytes(image)
+
+
+def drawn(disk: Disk, at: int, data: st.DataObject) -> bytes:
+    return left(
+        disk,
+        at,
+        lambda states: states[data.draw(st.integers(0, len(states) - 1), label="state of a sector")],
+        lambda sizes: data.draw(st.sampled_from(sizes), label="size"),
+    )
+
+
+def require_survival(place: Place, disk: Disk, at: int) -> None:
+    assert place.verify("--live") == 0, "it is told from tampering before the restart too"
+    with place.open() as ledger:
+        kept = ids(ledger)
+        assert kept == disk.order[: len(kept)]
+        assert {name for moment, name in disk.acknowledged if moment <= at} <= set(kept)
+        ledger.append(permitted("after"))
+    assert place.verify() == 0
+
+
+@settings(max_examples=120, deadline=None)
+@given(steps=STEPS, data=st.data())
+def test_what_was_acknowledged_survives_whatever_the_disk_had_not_taken(steps: list[Step], data: st.DataObject) -> None:
+    with temporary() as place:
+        disk = run(place, steps)
+        at = data.draw(st.integers(0, len(disk.moments) - 1), label="cut at")
+        overwrite(place.permits, drawn(disk, at, data))
+        require_survival(place, disk, at)
+
+
+ALONE, TOGETHER = ("durable", True, 0), ("durable", False, 0)
+STORIES: dict[str, list[Step]] = {
+    "one order, then the other": [ALONE, ("read", True, 0), TOGETHER, ALONE],
+    "others write meanwhile": [ALONE, ("durable", True, 2), ("durable", False, 2), ALONE],
+    "killed with entries behind a checkpoint": [ALONE, ("read", True, 0), ("kill", True, 0), ALONE],
+    "a sync fails over two checkpoints": [ALONE, ("fail", False, 0), ALONE],
+    "a sync fails over two checkpoints, of which one lies in two sectors": [
+        *(ALONE, ("read", True, 0), ALONE),
+        *(("fail", False, 0), ALONE),
+    ],
+    "a sync fails, and others wrote meanwhile": [ALONE, ("fail", False, 1), ALONE],
+    "a sync fails before the checkpoint": [ALONE, ("fail", True, 1), TOGETHER],
+    "an interrupt, then the other order": [ALONE, ("interrupt", False, 1), TOGETHER, ALONE],
+    "an interrupt before the checkpoint": [ALONE, ("interrupt", True, 1), TOGETHER],
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_any_run_of_sectors_may_be_lost_in_every_sync(tmp_path: Path, story: str) -> None:
+    """Just before each sync ends, when the most is not sure, and at the end: some that is connected is lost."""
+    place = Place(tmp_path / "place")
+    disk = run(place, STORIES[story])
+    ends = [index - 1 for index, moment in enumerate(disk.moments) if moment.what in ("synced", "failed")]
+    for at in (*ends[1:], len(disk.moments) - 1):
+        unsure: list[int] = []
+        left(disk, at, lambda states, unsure=unsure: unsure.append(1) or states[-1], max)
+        for first in range(len(unsure)):
+            for last in range(first, len(unsure)):
+                count = itertools.count()
+                lost = range(first, last + 1)
+                image = left(disk, at, lambda states, n=count, lost=lost: states[0 if next(n) in lost else -1], max)
+                overwrite(place.permits, image)
+                require_survival(place, disk, at)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS, data=st.data())
+def test_what_was_signed_when_somebody_was_answered_is_never_contradicted(
+    steps: list[Step], data: st.DataObject
+) -> None:
+    """A checkpoint that stands while nothing is under way may be remembered: no power cut makes another history."""
+    with temporary() as place:
+        disk = run(place, [ALONE, *(step for step in steps if step[0] not in ("fail", "interrupt"))])
+        at, _ = data.draw(st.sampled_from(disk.acknowledged), label="answered")
+        seen = place.root / "seen"
+        overwrite(place.permits, disk.moments[at].content)
+        assert place.verify("--live", "--write-remembered", str(seen)) == 0
+        cut = data.draw(st.integers(at, len(disk.moments) - 1), label="cut at")
+        overwrite(place.permits, drawn(disk, cut, data))
+        with place.open() as ledger:
+            ledger.append(permitted("after"))
+        assert place.verify("--remembered", str(seen)) == 0
