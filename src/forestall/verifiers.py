@@ -20,12 +20,13 @@ from forestall.adapter.oidc.checking import check_on_loop
 from forestall.adapter.oidc.claimed import claimed_issuer
 from forestall.adapter.oidc.verifier import Verifier
 from forestall.adapter.oidc.web import TOTAL_S, Web
+from forestall.adapter.signals.transmitters import Transmitters
 from forestall.adapter.workload.bundles import BundleFeeds, ByTrustDomain, Feed
 from forestall.adapter.workload.endpoint import Endpoint, Spiffe
 from forestall.adapter.workload.follow import Waits
 from forestall.adapter.workload.spiffe import WorkloadApi
 from forestall.core.errors import SetupError
-from forestall.identities import BundleSource, Identities, TrustDomain
+from forestall.identities import BundleSource, Identities, Transmitter, TrustDomain
 from forestall.proof.bundle import Bundles
 from forestall.proof.client_assertion import Authenticated, Client, verify_client
 from forestall.proof.fault import Fault, InvalidProof
@@ -35,6 +36,7 @@ from forestall.proof.kubernetes import ServiceAccounts
 from forestall.proof.oidc import Workload
 from forestall.proof.possession import Proof
 from forestall.proof.request import UserRequest, verify_request
+from forestall.proof.set import SecurityEvent
 from forestall.proof.svid import JwtSvid, X509Svid, verify_jwt_svid, verify_x509_svid
 from forestall.proof.user import User
 
@@ -66,6 +68,7 @@ class Verifiers:
         self._rules = {each.rule.issuer: each.rule.rule for each in identities.issuers}
         self._web = Web()
         self._oidc = Verifier(identities, fetch=self._web)
+        self._transmitters = Transmitters(identities.transmitters, fetch=self._web)
         self._api: WorkloadApi | None = None
         self._feeds: BundleFeeds | None = None
         with ExitStack() as undo:
@@ -76,14 +79,15 @@ class Verifiers:
     def close(self) -> None:
         """Stop following, polling and fetching. May be called twice."""
         self._web.close()
-        for each in (self._api, self._feeds, self._oidc):
+        for each in (self._api, self._feeds, self._oidc, self._transmitters):
             if each is not None:
                 each.close()
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong now, for the operator, a sentence each."""
-        several = (each.problems for each in (self._api, self._feeds, self._oidc) if each is not None)
+        known = (self._api, self._feeds, self._oidc, self._transmitters)
+        several = (each.problems for each in known if each is not None)
         return tuple(sentence for problems in several for sentence in problems)
 
     def authorities(self, now: int) -> tuple[bytes, ...]:
@@ -130,6 +134,11 @@ class Verifiers:
         keys = await asyncio.to_thread(file.keys)
         found = verify_client(assertion, Client(client, keys, registered.algorithms), audience=audience, now=now)
         return found, registered.trust_domain
+
+    # -- security events
+
+    async def event(self, token: str, now: int) -> tuple[Transmitter, SecurityEvent]:
+        return await check_on_loop(self._transmitters.event(token, now=now), wait_s=TOTAL_S)
 
     # -- users
 

@@ -19,6 +19,7 @@ from forestall.adapter.identity import LocalIdentity
 from forestall.adapter.ledger import keys
 from forestall.adapter.ledger.denials import Quota
 from forestall.adapter.ledger.log import FileLedger
+from forestall.adapter.signals.heard import Heard
 from forestall.adapter.store.state import LogState, open_state
 from forestall.catalogue import FileCatalogue
 from forestall.catalogue import load as load_catalogue
@@ -50,6 +51,7 @@ from forestall.policy import bundle
 from forestall.policy.cedar import CedarEngine
 from forestall.policy.schema import METHOD_TOOL
 from forestall.port import Position, Written
+from forestall.proof.fault import Fault, InvalidProof
 from forestall.tokens import Tokens, TokensOf, open_tokens, renew
 
 Handler = Callable[[Any], Any]
@@ -111,6 +113,8 @@ class Parts:
     unattested: str = ""
     on_order: list[Callable[[Command], None]] = field(default_factory=list)
     """Called once an order was recorded and taken in, before whoever gave it goes on."""
+    heard: Heard | None = None
+    """Of security events; None until `hear`."""
 
     def reload(self) -> None:
         """Take in the rules as they are on disk now; where they do not check, keep the old and raise SetupError."""
@@ -130,11 +134,24 @@ class Parts:
         """Those that client certificates may come from, in DER, by the trust bundles of this moment."""
         return () if self.tokens is None else self.tokens.verifiers.authorities(self.now())
 
+    def hear(self) -> Heard:
+        """What was heard of security events. From the first call on they can be received. Raises Unavailable."""
+        if self.heard is None:
+            self.heard = Heard(self.home.root / "signals.sqlite")
+        return self.heard
+
+    def require_signed_in(self, user: str, vouched_at: int) -> None:
+        """Raises InvalidProof: REVOKED, where a session of the user that began by then was revoked."""
+        if self.heard is not None and vouched_at <= self.heard.signed_out_at(user):
+            raise InvalidProof(Fault.REVOKED, "the user's session was revoked; they have to sign in again")
+
     def close(self) -> None:
         """The ledger last: it signs what everything else wrote."""
         with ExitStack() as closing:
             closing.callback(self.ledger.close)
             closing.callback(self.state.close)
+            if self.heard is not None:
+                closing.callback(self.heard.close)
             if self.tokens is not None:
                 closing.callback(self.tokens.close)
 

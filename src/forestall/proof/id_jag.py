@@ -95,6 +95,12 @@ class IdentityGrant:
     signed_in_at: int | None
     context: str | None
     """`acr`: how surely it is them."""
+    issued_at: int
+
+    @property
+    def vouched_at(self) -> int:
+        """When the issuer last knew that they were there: they signed in, or else the grant was issued."""
+        return self.issued_at if self.signed_in_at is None else self.signed_in_at
 
 
 def verify_identity_grant(
@@ -131,6 +137,7 @@ def verify_identity_grant(
     required = frozenset({"exp", "iat"})
     times = check_times(claims, now=now, skew_ms=issuer.skew_ms, required=required, max_life_ms=issuer.max_life_ms)
     assert times.expires_at is not None
+    assert times.issued_at is not None
     if optional_text(claims, "tenant") != issuer.foreign_tenant:
         raise InvalidProof(Fault.WRONG_TENANT)
     if text(claims, "client_id") != client:
@@ -151,6 +158,7 @@ def verify_identity_grant(
         resources=_resources(claims),
         signed_in_at=optional_time(claims, "auth_time"),
         context=optional_text(claims, "acr", longest=256),
+        issued_at=times.issued_at,
     )
 
 

@@ -71,6 +71,12 @@ class User:
     """`auth_time`."""
     context: str | None
     """`acr`: how surely it is them."""
+    issued_at: int
+
+    @property
+    def vouched_at(self) -> int:
+        """When the issuer last knew that they were there: they signed in, or else the token was issued."""
+        return self.issued_at if self.signed_in_at is None else self.signed_in_at
 
 
 def verify_user(
@@ -106,6 +112,7 @@ def verify_user(
         claims, now=now, skew_ms=issuer.skew_ms, required=frozenset({"exp", "iat"}), max_age_ms=issuer.max_age_ms
     )
     assert times.expires_at is not None
+    assert times.issued_at is not None
     signed_in_at = optional_time(claims, "auth_time")
     if max_sign_in_age_ms is not None:
         if signed_in_at is None:
@@ -124,6 +131,7 @@ def verify_user(
         expires_at=times.expires_at,
         signed_in_at=signed_in_at,
         context=optional_text(claims, "acr", longest=256),
+        issued_at=times.issued_at,
     )
 
 

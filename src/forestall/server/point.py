@@ -23,7 +23,7 @@ from forestall.server.connection import Connection
 from forestall.server.door import Door
 from forestall.server.granted import AcceptGrant, no_grants
 from forestall.server.shared import shared
-from forestall.wire import Parts, handlers
+from forestall.wire import Parts, handlers, order
 
 if TYPE_CHECKING:
     from forestall.server.http.listener import Listener
@@ -95,7 +95,7 @@ class Point:
 
         self._http = await listen(
             parts.config.http,
-            routes(parts),
+            routes(parts, lambda command: order(parts, command), self._say_once),
             root=parts.home.root,
             authorities=parts.client_authorities,
             complain=self._say_once,

@@ -42,9 +42,10 @@ def check(
 
 
 def test_a_user_is_an_issuer_and_a_subject() -> None:
-    assert check(CLAIMS) == User("https://idp.example", "alice", "acme", NOW + 600_000, NOW - 60_000, "2")
+    assert check(CLAIMS) == User("https://idp.example", "alice", "acme", NOW + 600_000, NOW - 60_000, "2", NOW)
     bare = check(without(CLAIMS, "auth_time", "acr", "nonce"))
     assert (bare.signed_in_at, bare.context) == (None, None)
+    assert (check(CLAIMS).vouched_at, bare.vouched_at) == (NOW - 60_000, NOW)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,11 @@ class Orders:
                 self._risks.pop(target, None)
                 self.changed.add(target)
 
+    def about(self, target: Target) -> Command | None:
+        """The kill or suspension that stands for exactly this target, and was the last to be ordered."""
+        given = self._standing(target.plain())
+        return None if given is None else given.command
+
     def suspending(self, grant: Grant) -> Given | None:
         """What keeps the grant's own task from getting permits now; what is above it is the caller's to ask for."""
         if not self._given:

@@ -33,7 +33,7 @@ from forestall.adapter.store.tree import Task, Trees
 from forestall.adapter.store.upstream import Undecided
 from forestall.adapter.store.used import Used
 from forestall.core.budget import returned, uses
-from forestall.core.control import Order, Reach, Target, barring
+from forestall.core.control import Command, Order, Reach, Target, barring
 from forestall.core.entry import Kind, Stream
 from forestall.core.errors import Tampered, cure
 from forestall.core.grant_json import effects_from_json, grant_from_json
@@ -121,6 +121,11 @@ class LogState:
         if given is None:
             return None
         return Reason.REVOKED if given.command.order is Order.KILL else Reason.SUSPENDED
+
+    def standing(self, target: Target) -> Command | None:
+        """The kill or suspension that stands for exactly this target, and was the last to be ordered; or None."""
+        with self._lock:
+            return self._orders.about(target)
 
     def risk(self, grant: Grant) -> Risk:
         if not self._orders:

@@ -71,7 +71,9 @@ async def for_signed_in(service: Service, caller: Caller, form: Form) -> Respons
     with refused_as(Code.INVALID_REQUEST):  # RFC 8693, 2.2.2
         user = await service.tokens.verifiers.user(required(form, "subject_token"), caller.at)
         _require_tenant(user.tenant, caller.subject)
-    return await _open(service, caller, form, Served(user_id(user.issuer, user.subject)))
+        name = user_id(user.issuer, user.subject)
+        service.parts.require_signed_in(name, user.vouched_at)
+    return await _open(service, caller, form, Served(name))
 
 
 async def for_asserted(service: Service, caller: Caller, form: Form) -> Response:
@@ -88,9 +90,11 @@ async def for_asserted(service: Service, caller: Caller, form: Form) -> Response
         _require_tenant(found.tenant, caller.subject)
         if found.resources and service.tokens.issuer not in found.resources:
             raise InvalidProof(Fault.SCOPE, "it is for other resources")
+        name = user_id(found.issuer, found.subject)
+        service.parts.require_signed_in(name, found.vouched_at)
     if found.scope is not None and opening.mandate not in found.scope:
         raise Refusal(Code.INVALID_SCOPE, Reason.OUT_OF_SCOPE, "the user's grant does not name this mandate")
-    served = Served(user_id(found.issuer, found.subject), (use_of(found.once, caller.subject),))
+    served = Served(name, (use_of(found.once, caller.subject),))
     return await _open(service, caller, form, served)
 
 

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -78,9 +79,8 @@ async def _end_tasks(event: SecurityEvent, about: About, hands: Hands) -> None:
         highest = [grant for grant in fitting.values() if grant.parent not in fitting]
         if not highest:
             return
-        for grant in highest:
-            target = Target(Reach.TASK, grant.task, tenant=about.tenant)
-            await hands.order(_command(Order.KILL, target, event))
+        targets = [Target(Reach.TASK, grant.task, tenant=about.tenant) for grant in highest]
+        await asyncio.gather(*(hands.order(_command(Order.KILL, target, event)) for target in targets))
 
 
 async def _set_risk(event: SecurityEvent, level: Level, target: Target, hands: Hands) -> None:

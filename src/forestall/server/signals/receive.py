@@ -53,7 +53,8 @@ class Receiver:
     """`verify` raises InvalidProof, and Unavailable. `say` takes a sentence for the operator, without a full stop."""
 
     verify: Callable[[str, int], Awaitable[tuple[Transmitter, SecurityEvent]]]
-    identities: Identities
+    identities: Callable[[], Identities]
+    """As they are now."""
     memory: Memory
     hands: Hands
     now: Callable[[], int]
@@ -85,7 +86,7 @@ class Receiver:
         if signal is not None and signal not in transmitter.signals:
             self.say(f"{transmitter.issuer} may not send {signal.value}")
             return _error("access_denied", "this event is not taken from this transmitter")
-        about = None if signal is None else find(event.subject, transmitter.tenant, self.identities)
+        about = None if signal is None else find(event.subject, transmitter.tenant, self.identities())
         if signal is not None and about is None:
             self.say(f"{transmitter.issuer} sent {signal.value} about nobody that is known here")
         try:

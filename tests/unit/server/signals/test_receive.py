@@ -134,7 +134,7 @@ class World:
 
         return Receiver(
             verify=lambda token, now: check_on_loop(self.transmitters.event(token, now=now), wait_s=30),
-            identities=self.identities,
+            identities=lambda: self.identities,
             memory=self.memory,
             hands=Hands(self._order, lambda: list(self.grants), self.standing.get),
             now=lambda: self.now,
