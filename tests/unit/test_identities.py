@@ -11,7 +11,16 @@ import pytest
 from forestall.adapter.oidc.keys import Times
 from forestall.core.errors import SetupError
 from forestall.home import Home
-from forestall.identities import MAX_FILE, BundleSource, Identities, KeySource, Reviewer, TrustDomain, load_identities
+from forestall.identities import (
+    MAX_FILE,
+    BundleSource,
+    Identities,
+    KeySource,
+    Reviewer,
+    Signal,
+    TrustDomain,
+    load_identities,
+)
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.github import Workflows
 from forestall.proof.id_jag import GrantIssuer
@@ -254,6 +263,42 @@ def test_accounts_of_two_clusters_are_apart_by_prefix_or_trust_domain(home: Home
     second = DOMAIN.replace("example.org", "other.example")
     apart = other.replace("example.org", "other.example")
     assert len(read(home, DOMAIN + second + CLUSTER + apart).issuers) == 2
+
+
+TRANSMITTER = """\
+[[transmitters]]
+issuer = "https://idp.example"
+audience = "https://forestall.example/signals"
+tenant = "acme"
+"""
+
+
+def test_a_transmitter_sends_all_events_unless_it_says_which(home: Home) -> None:
+    (known,) = read(home, TRANSMITTER).transmitters
+    assert known.signals == frozenset(Signal)
+    assert known.algorithms == {Algorithm.RS256}
+    assert (known.max_age_ms, known.skew_ms, known.jwks_file) == (86_400_000, 30_000, None)
+    (less,) = read(home, TRANSMITTER + 'events = ["session-revoked"]\njwks_file = "k.json"\n').transmitters
+    assert less.signals == {Signal.SESSION_REVOKED}
+    assert less.jwks_file == home.root / "k.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ('events = ["session-revokd"]\n', 5, "`events` names some of session-revoked, credential-change, risk-level-"),
+        ("events = []\n", 5, "`events` names some of"),
+        ('jwks_file = "a"\njwks = "https://a.example/b"\n', 5, "keys from a file are not fetched"),
+        ("event = []\n", 5, "unknown key `event` in [transmitters]; did you mean `events`?"),
+        ("max_age_s = 10\n", 5, "`max_age_s` is a whole number from 60 to"),
+        (TRANSMITTER, 6, "this issuer has a [[transmitters]] already; join the two."),
+    ],
+)
+def test_a_transmitter_that_cannot_be(home: Home, text: str, line: int, says: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        read(home, TRANSMITTER + text)
+    assert str(caught.value).startswith(f"{home.root / 'identity.toml'}:{line}: ")
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize("data", [b"a = ", b"\xff", b"#" * (MAX_FILE + 1), b"a = [" + b"[" * 5000])

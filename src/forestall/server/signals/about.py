@@ -53,14 +53,14 @@ class About:
         return Target(Reach.AGENT, self.agent[1], self.agent[0], self.tenant)
 
 
-def find(subject: SubjectId, tenant: str, identities: Identities) -> About | None:
-    """None: nobody that we know, or of another tenant."""
+def find(subject: SubjectId, tenant: str, identities: Identities, issuer: str) -> About | None:
+    """None: nobody that we know, or of another tenant. `issuer`: ours, of which registered clients are subjects."""
     if not isinstance(subject, Complex):
-        user, agent = _user(subject, tenant, identities), _agent(subject, tenant, identities)
+        user, agent = _user(subject, tenant, identities), _agent(subject, tenant, identities, issuer)
         return About(tenant, user, agent) if user or agent else None
     parts = subject.members
     user = _user(parts["user"], tenant, identities) if "user" in parts else ""
-    agent = _agent(parts["application"], tenant, identities) if "application" in parts else None
+    agent = _agent(parts["application"], tenant, identities, issuer) if "application" in parts else None
     session = parts.get("session")
     task = session.id if isinstance(session, Opaque) else ""
     if ("user" in parts and not user) or ("application" in parts and agent is None):
@@ -77,7 +77,7 @@ def _user(subject: SimpleSubject, tenant: str, identities: Identities) -> str:
     return user_id(subject.issuer, subject.subject) if tenants.get(subject.issuer) == tenant else ""
 
 
-def _agent(subject: SimpleSubject, tenant: str, identities: Identities) -> Actor | None:
+def _agent(subject: SimpleSubject, tenant: str, identities: Identities, issuer: str) -> Actor | None:
     if isinstance(subject, Uri):
         try:
             found = parse_workload_id(subject.uri)
@@ -86,11 +86,14 @@ def _agent(subject: SimpleSubject, tenant: str, identities: Identities) -> Actor
         return _of_tenant(found.trust_domain, str(found), tenant, identities)
     if not isinstance(subject, IssuerSubject):
         return None
-    issuer = next((each.rule for each in identities.issuers if each.rule.issuer == subject.issuer), None)
-    path = None if issuer is None else _path(issuer.rule, subject.subject)
-    if issuer is None or path is None:
+    if subject.issuer == issuer:
+        client = next((each for each in identities.clients if each.id == subject.subject), None)
+        return None if client is None else _of_tenant(client.trust_domain, client.id, tenant, identities)
+    known = next((each.rule for each in identities.issuers if each.rule.issuer == subject.issuer), None)
+    path = None if known is None else _path(known.rule, subject.subject)
+    if known is None or path is None:
         return None
-    return _of_tenant(issuer.trust_domain, f"spiffe://{issuer.trust_domain}{path}", tenant, identities)
+    return _of_tenant(known.trust_domain, f"spiffe://{known.trust_domain}{path}", tenant, identities)
 
 
 def _path(rule: object, subject: str) -> str | None:

@@ -55,6 +55,8 @@ class Receiver:
     verify: Callable[[str, int], Awaitable[tuple[Transmitter, SecurityEvent]]]
     identities: Callable[[], Identities]
     """As they are now."""
+    issuer: Callable[[], str]
+    """Ours."""
     memory: Memory
     hands: Hands
     now: Callable[[], int]
@@ -86,7 +88,7 @@ class Receiver:
         if signal is not None and signal not in transmitter.signals:
             self.say(f"{transmitter.issuer} may not send {signal.value}")
             return _error("access_denied", "this event is not taken from this transmitter")
-        about = None if signal is None else find(event.subject, transmitter.tenant, self.identities())
+        about = None if signal is None else find(event.subject, transmitter.tenant, self.identities(), self.issuer())
         if signal is not None and about is None:
             self.say(f"{transmitter.issuer} sent {signal.value} about nobody that is known here")
         try:

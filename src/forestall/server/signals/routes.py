@@ -35,6 +35,7 @@ def routes(parts: Parts, give: Callable[[Command], Awaitable[object]], say: Call
     receiver = Receiver(
         verify=verify,
         identities=lambda: Identities() if parts.tokens is None else parts.tokens.identities,
+        issuer=lambda: parts.issuer,
         memory=parts.hear(),
         hands=Hands(give, parts.state.open_tasks, parts.state.standing),
         now=parts.now,

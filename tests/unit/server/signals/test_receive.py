@@ -27,6 +27,7 @@ from forestall.server.http.message import Request, Response
 from forestall.server.signals.receive import Receiver
 from tests.tokens import NOW, SECONDS, key, keys, token, without
 
+OURS = "https://forestall.example"
 IDP, AUDIENCE, OTHER = "https://idp.example", "https://forestall.example/signals", "https://other.example"
 
 RULES = f"""\
@@ -53,6 +54,11 @@ trust_domain = "example.org"
 [[issuers.workloads]]
 path = "/billing"
 claims = {{ sub = "billing-agent" }}
+
+[[clients]]
+id = "support"
+trust_domain = "example.org"
+jwks = "support.jwks"
 
 [[users]]
 issuer = "{IDP}"
@@ -135,6 +141,7 @@ class World:
         return Receiver(
             verify=lambda token, now: check_on_loop(self.transmitters.event(token, now=now), wait_s=30),
             identities=lambda: self.identities,
+            issuer=lambda: OURS,
             memory=self.memory,
             hands=Hands(self._order, lambda: list(self.grants), self.standing.get),
             now=lambda: self.now,
@@ -269,6 +276,7 @@ def test_of_an_agents_credential_the_tasks_end_and_it_may_come_with_another(worl
             "spiffe://example.org/ns/shop/sa/agent",
         ),
         ({"format": "iss_sub", "iss": "https://bots.example", "sub": "billing-agent"}, "spiffe://example.org/billing"),
+        ({"format": "iss_sub", "iss": OURS, "sub": "support"}, "support"),
     ],
 )
 def test_agents_by_their_issuers_words(world: World, subject: Mapping[str, str], name: str) -> None:
@@ -282,6 +290,7 @@ NOBODY = {
     "a user of another tenant": {"format": "iss_sub", "iss": OTHER, "sub": "ada"},
     "an agent of another tenant": {"format": "uri", "uri": "spiffe://other.example/agent"},
     "an agent of nobody's trust domain": {"format": "uri", "uri": "spiffe://stranger.example/agent"},
+    "a client that is not registered": {"format": "iss_sub", "iss": OURS, "sub": "stranger"},
     "no workload": {"format": "uri", "uri": "https://example.org/agent"},
     "an account that no rule lists": {"format": "iss_sub", "iss": "https://bots.example", "sub": "stranger"},
     "no service account": {"format": "iss_sub", "iss": "https://cluster.example", "sub": "ada"},
