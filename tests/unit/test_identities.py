@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from forestall.adapter.oidc.keys import Times
+from forestall.config import load
 from forestall.core.errors import SetupError
 from forestall.home import Home
 from forestall.identities import (
@@ -329,7 +330,12 @@ def test_what_is_written_inline_is_named_by_the_line_that_holds_it(home: Home) -
 def test_what_the_document_shows_can_be_pasted(home: Home) -> None:
     document = (Path(__file__).resolve().parents[2] / "docs" / "identity.md").read_text()
     blocks = re.findall(r"^```toml\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
-    kinds = [type(each.rule.rule) for block in blocks for each in read(home, block).issuers]
+    settings = [block for block in blocks if block.startswith("[serve]")]  # of forestall.toml
+    for block in settings:
+        home.config.write_text(block)
+        load(home)
+    rules = [block for block in blocks if block not in settings]
+    kinds = [type(each.rule.rule) for block in rules for each in read(home, block).issuers]
     assert {ServiceAccounts, Workflows, Listed} <= set(kinds)
 
 
