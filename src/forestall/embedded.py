@@ -68,7 +68,7 @@ class _Embedded:
         except BaseException:
             self._lock.release()
             raise
-        self._subject = Subject(f"embedded/{os.geteuid()}/{name}", Assurance.EMBEDDED)
+        self._subject = Subject(f"embedded/{os.geteuid()}/{name}", Assurance.EMBEDDED, uid=os.geteuid())
         self._proof = object()
         self._handlers = self._table()
         self._tidy()
@@ -133,6 +133,7 @@ class _Embedded:
                 if behind and was_behind:
                     self._parts.state.catch_up(self._parts.ledger)
                 was_behind = behind
+                self._parts.state.expire(self._parts.now())
                 self._parts.state.flush()
 
     def _close(self) -> None:

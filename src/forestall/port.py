@@ -8,11 +8,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from forestall.core.approval import Consent, Shown
 from forestall.core.entry import Entry, Stream
 from forestall.core.label import Label
-from forestall.core.model import Counted, Facts, Grant, Lease, Mandate, Permit, Question, Risk, Ruling, Subject, Tool
+from forestall.core.model import (
+    Action,
+    Counted,
+    Facts,
+    Grant,
+    Lease,
+    Mandate,
+    Permit,
+    Question,
+    Risk,
+    Ruling,
+    Subject,
+    Tool,
+)
 from forestall.core.reason import Reason
 
 
@@ -31,6 +45,19 @@ class Written:
     position: Position
     body: Mapping[str, Any]
     """The leaf, parsed: `format`, `stream`, `kind`, `id`, `at` and what the kind holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A held action that waits for people."""
+
+    shown: Shown
+    body: Mapping[str, Any]
+    """Of its `held` entry, as far as `core.entry.HELD` names it."""
+    sealed: Position
+    """Beside which entry its arguments stand; its commitments may be those of another."""
+    until: int
+    consents: tuple[Consent, ...]
 
 
 class Ledger(Protocol):
@@ -179,8 +206,27 @@ class State(Protocol):
         """The tasks above this one, nearest first, that have an action undecided or held."""
         ...
 
+    def take_approval(self, asked: Action, asker: Subject, ruling: Ruling, facts: Facts) -> tuple[str, ...] | Reason:
+        """The approvals that let a held action pass (`core.approval.judge`), by id. They are found by nobody else from
+        now on, also where the permit that was to use them never comes about. Else why not.
+        """
+        ...
+
+    def waiting(self) -> Sequence[Waiting]:
+        """Held actions, the oldest first; those among them that ran out wait for nobody."""
+        ...
+
+    def held(self, hold: str) -> Waiting | None:
+        """By its id, or by that of a repetition. None where it does not wait: see `fate_of`."""
+        ...
+
+    def fate_of(self, hold: str) -> Literal["waits", "used", "declined", "gone"]: ...
+
     def apply(self, written: Written) -> None:
-        """Take in an entry that the ledger holds. Idempotent; entries of one stream come in order."""
+        """Take in an entry that the ledger holds. Idempotent; entries of one stream come in order.
+
+        Of the stream of denials, holds alone: from memory, their body has `binding` as well.
+        """
         ...
 
     def applied(self, stream: Stream) -> int:

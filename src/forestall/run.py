@@ -35,7 +35,7 @@ Handlers = Mapping[type, Callable[[Any], Any]]
 FINISHING = frozenset({Record, Release, Revoke, Tell})
 """Carried to their end whatever happens to the caller, and not subject to the decision's deadline."""
 
-GRANTING = frozenset({Kind.PERMITTED, Kind.OPENED, Kind.EXTENDED})
+GRANTING = frozenset({Kind.PERMITTED, Kind.OPENED, Kind.EXTENDED, Kind.APPROVED})
 """Records that give leave to something: not begun for a caller who waits no more."""
 
 DEED = frozenset({Perform, Issue})

@@ -29,6 +29,7 @@ from forestall.core.ask import (
     CannotDo,
     Confirm,
     Evaluate,
+    FindApproval,
     FindGrant,
     FindTool,
     Gather,
@@ -39,7 +40,7 @@ from forestall.core.ask import (
     Verify,
 )
 from forestall.core.control import Command
-from forestall.core.entry import Entry, Stream, ordered
+from forestall.core.entry import Entry, Kind, Stream, ordered
 from forestall.core.errors import SetupError, Unavailable, cure
 from forestall.core.label import CLEAN, Label
 from forestall.core.model import Facts, Grant, Mandate, Permit, Tool
@@ -232,6 +233,7 @@ def handlers(parts: Parts, *, directory: str) -> dict[type, Handler]:
         Admit: lambda ask: state.barred(ask.subject, ask.user),
         Gather: lambda ask: gather(parts, ask, directory),
         Evaluate: lambda ask: rules.engine.evaluate(ask.question),
+        FindApproval: lambda ask: state.take_approval(ask.action, ask.subject, ask.ruling, ask.facts),
         Reserve: lambda ask: state.reserve(ask.grant, ask.effects),
         Release: lambda ask: state.release(ask.grant, ask.effects),
         Record: lambda ask: record(parts, ask.entry),
@@ -317,8 +319,10 @@ def record_blocking(parts: Parts, entry: Entry) -> None:
 
 
 def _apply(parts: Parts, entry: Entry, position: Position) -> None:
-    if entry.stream is Stream.PERMITS:
+    if entry.stream is Stream.PERMITS or entry.kind is Kind.HELD:
         body = {**entry.body, "kind": entry.kind.value, "id": entry.id, "at": entry.at}
+        if entry.binding:
+            body["binding"] = entry.binding
         parts.state.apply(Written(position, body))
 
 

@@ -275,7 +275,7 @@ def test_default_deny_fail_closed(make_room: MakeRoom) -> None:
 
 
 def test_people_approve_exactly_what_runs(make_room: MakeRoom) -> None:
-    """So far nobody can approve, so what needs an approval does not run."""
+    """What needs an approval does not run without one; who approves, and how, is in tests/flow/test_approvals.py."""
     room = make_room(ASK_FIRST, NO_KEYS)
     assert refused(room, room.action("write", path="a.md", text="x")) is Reason.NEEDS_APPROVAL
     (entry,) = room.entries(Stream.DENIALS)

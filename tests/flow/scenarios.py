@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
+from forestall.core.approval import Approver, Consent
 from forestall.core.ask import (
     CannotDo,
     Confirm,
@@ -20,16 +21,36 @@ from forestall.core.ask import (
     Revoke,
     Tell,
 )
-from forestall.core.effects import Effect
+from forestall.core.effects import Confidence, Effect
 from forestall.core.entry import Kind, Stream
+from forestall.core.label import CLEAN, WORST, Confidentiality, Integrity, Label
 from forestall.core.model import Action, Approval, Decision, Deny, Done, Fate, Hold, Result, Ruling, Undone
 from forestall.core.reason import Reason
 from forestall.run import run
-from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, Fault, World, action, facts
+from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, Fault, World, action, facts, shown_of
 
 ACTION = action()
 CREDENTIALED = replace(PERMITTED, credential="database")
 HELD = Ruling(Decision.HOLD, "b", "s", Reason.NEEDS_APPROVAL, ("ask",), (Approval(("owner",)),))
+TWO = replace(HELD, approvals=(Approval(("owner", "deputy"), quorum=2),))
+BOTH = replace(HELD, approvals=(Approval(("owner",)), Approval(("security",))))
+NOBODY = replace(HELD, approvals=(Approval(("owner",)), Approval(())))
+ANYBODY = replace(HELD, approvals=(Approval(("local",)),))
+ASKER = replace(AGENT, uid=1000)
+
+
+def consent(uid: int = 2000, *names: str, expires_at: int = NOW + 1) -> Consent:
+    return Consent(f"yes-{uid}-{expires_at}", Approver(uid, frozenset(names or ("owner",))), expires_at)
+
+
+def approved(ruling: Ruling, *consents: Consent, **more: Any) -> dict[str, Any]:
+    """A world in which `ruling` is a hold that people said yes to; `shown`: what they were shown otherwise."""
+    shown = {**more.pop("shown", {})}
+    known = more.get("facts", facts())
+    was = shown_of(ACTION, ASKER, ruling, known)
+    return {"ruling": ruling, "subject": ASKER, "said": consents, "shown": replace(was, **shown), **more}
+
+
 FORBIDDEN = Ruling(Decision.DENY, "b", "s", Reason.FORBIDDEN, ("no",))
 EMPTY_PERMIT = Ruling(Decision.PERMIT, "b", "s")
 EMPTY_HOLD = Ruling(Decision.HOLD, "b", "s", Reason.NEEDS_APPROVAL, ("ask",))
@@ -57,7 +78,49 @@ SCENARIOS = [
     Scenario("forbidden", {"ruling": FORBIDDEN}, Reason.FORBIDDEN),
     Scenario("held", {"ruling": HELD}, Reason.NEEDS_APPROVAL),
     Scenario("a permit that no policy gave", {"ruling": EMPTY_PERMIT}, Reason.NO_POLICY),
-    Scenario("a hold for nobody", {"ruling": EMPTY_HOLD}, Reason.NEEDS_APPROVAL),
+    Scenario("a hold for nobody", {"ruling": EMPTY_HOLD}, Reason.NOT_APPROVED),
+    Scenario("approved", approved(HELD, consent())),
+    Scenario("approved, with a credential", approved(replace(HELD, credential="database"), consent())),
+    Scenario("approved by two of two", approved(TWO, consent(), consent(2001, "deputy"))),
+    Scenario("approved by both groups", approved(BOTH, consent(), consent(2001, "security"))),
+    Scenario("approved by one who is in both groups", approved(BOTH, consent(2000, "owner", "security"))),
+    Scenario("approved by the asker, where that is enough", approved(ANYBODY, consent(1000))),
+    Scenario("approved, and better by now", approved(HELD, consent(), shown={"labels": WORST})),
+    Scenario("approved by one of two", approved(TWO, consent()), Reason.NEEDS_APPROVAL),
+    Scenario("approved twice by one", approved(TWO, consent(), consent(expires_at=NOW + 2)), Reason.NEEDS_APPROVAL),
+    Scenario("approved by one group of two", approved(BOTH, consent()), Reason.NEEDS_APPROVAL),
+    Scenario("approved by the asker", approved(HELD, consent(1000)), Reason.NEEDS_APPROVAL),
+    Scenario("approved by nobody knows whom", approved(HELD, consent(), subject=AGENT), Reason.NEEDS_APPROVAL),
+    Scenario("approved by somebody else", approved(HELD, consent(2000, "guest")), Reason.NEEDS_APPROVAL),
+    Scenario("approved for nobody", approved(NOBODY, consent()), Reason.NOT_APPROVED),
+    Scenario("approved too long ago", approved(HELD, consent(expires_at=NOW)), Reason.APPROVAL_EXPIRED),
+    Scenario("declined", approved(HELD) | {"said": Reason.NOT_APPROVED}, Reason.NOT_APPROVED),
+    Scenario("approved and forbidden", approved(HELD, consent()) | {"ruling": FORBIDDEN}, Reason.FORBIDDEN),
+    Scenario("approved and out of budget", approved(HELD, consent(), budget=0), Reason.BUDGET),
+    *(
+        Scenario(f"approved with another {name}", approved(HELD, consent(), shown={name: other}), Reason.NEEDS_APPROVAL)
+        for name, other in {
+            "task": "task-2",
+            "tool": "files/read",
+            "pin": "sha256:ff",
+            "binding": "sha256:ff",
+            "slice_digest": "other",
+        }.items()
+    ),
+    *(
+        Scenario(
+            f"approved before {name} got worse",
+            approved(HELD, consent(), facts=replace(facts(), **{name: now}), shown={name: shown}),
+            Reason.NEEDS_APPROVAL,
+        )
+        for name, shown, now in (
+            ("labels", CLEAN, Label(Integrity.UNTRUSTED, Confidentiality.PUBLIC)),
+            ("labels", CLEAN, Label(Integrity.TRUSTED, Confidentiality.INTERNAL)),
+            ("effects", frozenset({Effect.WRITE}), frozenset({Effect.WRITE, Effect.EXTERNAL})),
+            ("confidence", Confidence.DECLARED, Confidence.DERIVED),
+            ("reaches_own_files", False, True),
+        )
+    ),
     Scenario("no proof", {"subject": CannotDo(Reason.INVALID_PROOF)}, Reason.INVALID_PROOF),
     Scenario("nobody was verified", {"subject": None}, Reason.INVALID_PROOF),
     Scenario("unknown tool", {"tool": None}, Reason.UNKNOWN_TOOL),
@@ -90,7 +153,7 @@ def reference(world: World, asked: Action) -> Reason | None:
         return world.subject.reason
     if world.subject is None:
         return Reason.INVALID_PROOF
-    tool, grant = world.tool, world.grant
+    tool, grant, refused = world.tool, world.grant, None
     if tool is None or isinstance(tool, CannotDo):
         return tool.reason if tool else Reason.UNKNOWN_TOOL
     if (tool.id, tool.pin) != (asked.tool, asked.pin):
@@ -103,7 +166,8 @@ def reference(world: World, asked: Action) -> Reason | None:
         (grant and grant.depth > 8, Reason.DEPTH),
         (grant and grant.tools != ("*",), Reason.OUT_OF_SCOPE),
         (grant and not known.effects | tool.effects <= grant.effects, Reason.OUT_OF_SCOPE),
-        (world.ruling.decision is not Decision.PERMIT, world.ruling.reason),
+        (world.ruling.decision is Decision.HOLD and (refused := _unapproved(world, asked, known)), refused),
+        (world.ruling.decision is Decision.DENY, world.ruling.reason),
         (not world.ruling.policies, Reason.NO_POLICY),
         (world.budget < 1, Reason.BUDGET),
         (world.stopped is not None, world.stopped),
@@ -111,6 +175,32 @@ def reference(world: World, asked: Action) -> Reason | None:
         if wrong:
             return reason
     return None
+
+
+def _unapproved(world: World, asked: Action, known: Any) -> Reason | None:
+    """Why what people said does not let this hold pass."""
+    groups, shown = world.ruling.approvals, world.shown
+    if not groups or any(not group.approvers for group in groups):
+        return Reason.NOT_APPROVED
+    if isinstance(world.said, Reason):
+        return world.said
+    if not world.said or shown is None:
+        return Reason.NEEDS_APPROVAL
+    now = shown_of(asked, world.subject, world.ruling, known)
+    fixed = ("task", "tool", "pin", "binding", "slice_digest")
+    if any(getattr(shown, name) != getattr(now, name) for name in fixed):
+        return Reason.NEEDS_APPROVAL
+    if shown.labels.join(known.labels) != shown.labels or known.effects - shown.effects:
+        return Reason.NEEDS_APPROVAL
+    if (shown.confidence, shown.reaches_own_files) != (known.confidence, known.reaches_own_files):
+        return Reason.NEEDS_APPROVAL
+    persons = {"local": {one.approver.uid for one in world.said}}
+    for one in world.said:
+        for name in one.approver.names if world.subject.uid not in (None, one.approver.uid) else ():
+            persons.setdefault(name, set()).add(one.approver.uid)
+    if any(len(set().union(*(persons.get(n, set()) for n in g.approvers))) < g.quorum for g in groups):
+        return Reason.NEEDS_APPROVAL
+    return Reason.APPROVAL_EXPIRED if any(asked.at >= one.expires_at for one in world.said) else None
 
 
 Govern = Callable[[Action], Any]
@@ -153,6 +243,7 @@ def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
         "8 wrong fate": _wrong_fate(world, outcome),
         "9 budget kept": isinstance(outcome, Deny) and _kept(scenario, world),
         "9 budget not reserved (promise 4)": _count(world.asked, Perform) > 0 and _count(world.done, Reserve) != 1,
+        "11 a permit does not name what approved it": any(_nameless(world, ask) for ask in _all(world.asked, Record)),
         "2 permit not durable (promise 2)": any(e.kind == Kind.PERMITTED and not e.durable for e in world.entries),
         "2 permit does not expire (promise 3)": any(_immortal(ask.permit) for ask in _all(world.asked, Perform)),
         "10 released without having been confirmed (promise 8)": _acts_unconfirmed(world),
@@ -214,13 +305,16 @@ def _performs_something_else(world: World) -> bool:
     return False
 
 
+def _nameless(world: World, ask: Any) -> bool:
+    return ask.entry.kind == Kind.PERMITTED and ask.entry.body.get("approved_by", []) != list(world.given)
+
+
 def _immortal(permit: Any) -> bool:
     return not NOW < permit.expires_at <= NOW + 60_000
 
 
 def _holds(world: World, expected: Reason | None) -> bool:
-    ruled = world.ruling.decision is Decision.HOLD and world.ruling.approvals != ()
-    return ruled and expected is world.ruling.reason
+    return world.ruling.decision is Decision.HOLD and expected is Reason.NEEDS_APPROVAL
 
 
 def _faulty(world: World, *kinds: type) -> bool:

@@ -11,6 +11,7 @@ from forestall.core.ask import (
     CannotDo,
     Confirm,
     Evaluate,
+    FindApproval,
     FindGrant,
     FindTool,
     Gather,
@@ -148,8 +149,9 @@ def test_what_cannot_be_recorded_is_denied_and_its_budget_given_back() -> None:
 
 def test_a_hold_says_what_it_waits_for_and_ends() -> None:
     approvals = (Approval(("owner",), quorum=2),)
-    hold = Hold(ACTION.id, Reason.NEEDS_APPROVAL, approvals, ("ask",), "b")
-    book = asked(Ruling(Decision.HOLD, "b", "s", Reason.NEEDS_APPROVAL, ("ask",), approvals))
+    hold = Hold(ACTION.id, Reason.NEEDS_APPROVAL, approvals, ("ask",), "b", "s")
+    ruling = Ruling(Decision.HOLD, "b", "s", Reason.NEEDS_APPROVAL, ("ask",), approvals)
+    book = asked(ruling) << FindApproval(ACTION, AGENT, ruling, FACTS) >> Reason.NEEDS_APPROVAL
     book = book << Record(entry.held(hold, ACTION, AGENT, FACTS)) >> None
     assert book.outcome == hold
 

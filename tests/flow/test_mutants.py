@@ -61,7 +61,13 @@ MUTANTS = [
     Mutant("an error is swallowed in the record of a denial", "raises", "    except CannotDo:\n        return\n", "    except ZeroDivisionError:\n        return\n"),
     # promise 7: a hold waits
     Mutant("a hold is a permit", "4", "ruling.decision is Decision.PERMIT and", "ruling.decision in (Decision.PERMIT, Decision.HOLD) and"),
-    Mutant("a hold is a denial", "7 a hold is not", "    if ruling.decision is Decision.HOLD and ruling.approvals:", "    if ruling.decision is Decision.DENY and ruling.approvals:"),
+    Mutant("a hold is a denial", "7 a hold is not", "    if ruling.decision is Decision.HOLD:", "    if ruling.decision is Decision.PERMIT:"),
+    Mutant("people are not asked", "4 not performed", "    if isinstance(decision, Hold):\n        return (yield from ask_people(", "    if isinstance(decision, Deny):\n        return (yield from ask_people("),
+    Mutant("a hold runs whatever people said", "4", "    if answer is Reason.NEEDS_APPROVAL or not answer:\n        return hold\n    if isinstance(answer, Reason):\n        return Deny(action.id, answer, ruling.policies, ruling.policy_digest)\n", ""),
+    Mutant("a hold is a final denial", "7 a hold is not", "    if answer is Reason.NEEDS_APPROVAL or not answer:\n        return hold\n", ""),
+    Mutant("a decline is a hold", "4 wrong reason", "if answer is Reason.NEEDS_APPROVAL or not answer:", "if isinstance(answer, Reason):"),
+    Mutant("a permit does not use its approvals up", "11", "return replace(decision, approvals=answer) if isinstance(decision, Permit) else decision", "return decision"),
+    Mutant("a requirement for nobody is met", "4", "if not ruling.approvals or not all(approval.approvers for approval in ruling.approvals):", "if not ruling.approvals:"),
     # promise 8: revocation wins races
     Mutant("permit is not confirmed", "10", "        yield from require_standing(permit)\n", ""),
     Mutant("the answer is ignored", "10", "if stopped is not None:", "if stopped is NotImplemented:"),

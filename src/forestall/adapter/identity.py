@@ -64,4 +64,5 @@ class LocalIdentity:
             proof.asserted_name,
             instance=proof.instance,
             executable=proof.executable,
+            uid=proof.uid,
         )

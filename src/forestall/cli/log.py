@@ -44,6 +44,8 @@ VERBS = {
     Kind.REPEATED: "repeated",
     Kind.SUPPRESSED: "suppressed",
     Kind.QUARANTINED: "quarantine",
+    Kind.APPROVED: "approve",
+    Kind.DECLINED: "decline",
 }
 
 _AGO = re.compile(r"([0-9]{1,6})([smhd])")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from forestall.core.effects import Effect
 from forestall.core.entry import Entry
-from forestall.core.model import Action, Grant, Lease, Permit, Quantity, Question, Subject, Tool
+from forestall.core.model import Action, Facts, Grant, Lease, Permit, Quantity, Question, Ruling, Subject, Tool
 from forestall.core.reason import Reason
 
 T = TypeVar("T")
@@ -76,6 +76,18 @@ class Evaluate:
     """What does policy say? Answer: Ruling."""
 
     question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class FindApproval:
+    """What have people said to this held action? Answer: the ids of the approvals that let it pass, which are thereby
+    taken and found by nobody else; or a Reason: needs_approval, not_approved, approval_expired.
+    """
+
+    action: Action
+    subject: Subject
+    ruling: Ruling
+    facts: Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +157,7 @@ Ask = (
     | Admit
     | Gather
     | Evaluate
+    | FindApproval
     | Reserve
     | Release
     | Record

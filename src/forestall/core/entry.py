@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from forestall.core.canonical import MAX_SAFE_INTEGER, canonical, canonical_plain
+from forestall.core.approval import Approver, binding, binding_of
+from forestall.core.canonical import MAX_DEPTH, MAX_SAFE_INTEGER, canonical, canonical_plain, digest, parse
 from forestall.core.control import Command
 from forestall.core.effects import Effect
 from forestall.core.grant_json import grant_to_json, subject_to_json
@@ -29,12 +30,19 @@ from forestall.core.model import (
     Hold,
     Permit,
     Quantity,
+    RealPath,
     Ruling,
     Subject,
 )
 
 FORMAT = 1
 """Version of the body's layout."""
+
+HELD = (
+    *("task", "tool", "pin", "arguments", "paths", "subject", "effects", "confidence", "seen", "reaches_own_files"),
+    *("depth", "approvals", "policies", "policy_digest", "slice_digest"),
+)
+"""What a `held` entry says of its action, and every answer to it after it."""
 
 
 class Stream(StrEnum):
@@ -84,6 +92,8 @@ class Entry:
     sealed: bytes | None = field(default=None, repr=False)
     fingerprint: str = field(default="", repr=False)
     """Equal for repetitions of one denial. Kept in memory, never written."""
+    binding: str = field(default="", repr=False)
+    """Of a hold: what exactly was held (`core.approval.binding`). Kept in memory, never written."""
 
     def leaf(self) -> bytes:
         """Canonical bytes: the record that is hashed into the tree."""
@@ -110,9 +120,12 @@ def opened(grant: Grant, subject: Subject, at: int, labels: Label = CLEAN, rulin
     return Entry(Stream.PERMITS, Kind.OPENED, grant.task, at, body)
 
 
-def extended(task: str, expires_at: int, subject: Subject, at: int, ruling: Ruling) -> Entry:
-    """`expires_at`: when the task ends from now on."""
+def extended(
+    task: str, expires_at: int, subject: Subject, at: int, ruling: Ruling, approvals: tuple[str, ...] = ()
+) -> Entry:
+    """`expires_at`: when the task ends from now on. `approvals`: ids of those that it uses up."""
     body = {"task": task, "expires_at": expires_at, "subject": subject_to_json(subject), **_ruled(ruling)}
+    body |= {"approved_by": list(approvals)} if approvals else {}
     return Entry(Stream.PERMITS, Kind.EXTENDED, task, at, body)
 
 
@@ -151,6 +164,7 @@ def permitted(permit: Permit, action: Action, subject: Subject, facts: Facts, *,
         "policy_digest": permit.policy_digest,
         "expires_at": permit.expires_at,
         "credential": permit.credential,
+        **({"approved_by": list(permit.approvals)} if permit.approvals else {}),
     }
     return Entry(Stream.PERMITS, Kind.PERMITTED, permit.id, action.at, body, durable, sealed)
 
@@ -198,8 +212,59 @@ def held(hold: Hold, action: Action, subject: Subject, facts: Facts) -> Entry:
         "approvals": [_approval(approval) for approval in hold.approvals],
         "policies": list(hold.policies),
         "policy_digest": hold.policy_digest,
+        "slice_digest": hold.slice_digest,
     }
-    return Entry(Stream.DENIALS, Kind.HELD, hold.id, action.at, body, False, sealed, _fingerprint(action, hold))
+    bound = binding_of(action, facts)
+    alike = f"{_fingerprint(action, hold)}\n{bound}\n{hold.slice_digest}\n{canonical_plain(_facts(facts)).decode()}"
+    return Entry(Stream.DENIALS, Kind.HELD, hold.id, action.at, body, False, sealed, alike, bound)
+
+
+def approved(
+    hold: Mapping[str, Any], sealed: bytes, approver: Approver, name: str, *, shown: str, expires_at: int, at: int
+) -> Entry:
+    """`hold`: the body of what was held, and what is `sealed` beside it; `shown`: digest of what the person saw."""
+    body = {**_answered(hold, approver, shown), "expires_at": expires_at}
+    return Entry(Stream.PERMITS, Kind.APPROVED, name, at, body, sealed=sealed)
+
+
+def declined(
+    hold: Mapping[str, Any], sealed: bytes, approver: Approver, name: str, *, shown: str, why: str, at: int
+) -> Entry:
+    body = {**_answered(hold, approver, shown), "why": why}
+    return Entry(Stream.PERMITS, Kind.DECLINED, name, at, body, sealed=sealed)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What was sealed beside an entry about an action."""
+
+    arguments: Mapping[str, Any] = field(repr=False)
+    paths: Mapping[str, Any] = field(repr=False)
+    salt: bytes = field(repr=False)
+
+    @classmethod
+    def read(cls, sealed: bytes) -> Opening:
+        """Raises InvalidInput, KeyError, TypeError or ValueError where it is no such thing."""
+        found = parse(sealed, max_bytes=len(sealed), max_depth=MAX_DEPTH + 1)
+        arguments, paths = found["arguments"], found.get("paths", {})
+        if not isinstance(arguments, dict) or not isinstance(paths, dict):
+            raise TypeError("arguments and paths are objects")
+        return cls(arguments, paths, base64.b64decode(found["salt"], validate=True))
+
+    @property
+    def commitments(self) -> dict[str, str]:
+        """As the entry's body has them."""
+        forms = {"arguments": self.arguments, **({"paths": self.paths} if self.paths else {})}
+        return {
+            name: "sha256:" + hashlib.sha256(self.salt + canonical(value)).hexdigest() for name, value in forms.items()
+        }
+
+    @property
+    def binding(self) -> str:
+        found = {
+            name: tuple(RealPath(one["real"], one["inside"]) for one in paths) for name, paths in self.paths.items()
+        }
+        return binding(digest(self.arguments), found)
 
 
 def quarantined(id: str, task: str, tool: str, *, seen: str, reviewed: str, change: str, at: int) -> Entry:  # noqa: A002 - as in Entry
@@ -233,6 +298,18 @@ def _facts(facts: Facts) -> dict[str, Any]:
         "seen": _label(facts.labels),
         "reaches_own_files": facts.reaches_own_files,
         "depth": facts.depth,
+    }
+
+
+def _answered(hold: Mapping[str, Any], approver: Approver, shown: str) -> dict[str, Any]:
+    """All that was held, so that the answer stands without the stream of denials."""
+    return {
+        **{name: hold[name] for name in HELD if name in hold},
+        "hold": hold["id"],
+        "uid": approver.uid,
+        "names": sorted(approver.names),
+        "assurance": approver.assurance.value,
+        "shown": shown,
     }
 
 

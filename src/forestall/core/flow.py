@@ -14,16 +14,18 @@ effects, and `tests/flow/test_mutants.py` breaks each of them and sees it caught
  9. A budget that was reserved and not spent is given back.
 10. A permit that does not stand once it is recorded, because its task was ended or stopped meanwhile, is released to
     nobody: it is settled as not started.
+11. A held action runs only where policy holds it and people's approvals count; each of them is used up by its permit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forestall.core.ask import (
     CannotDo,
     Confirm,
     Evaluate,
+    FindApproval,
     FindGrant,
     FindTool,
     Flow,
@@ -104,7 +106,10 @@ def decide(action: Action, known: Known) -> Flow[Permit | Deny | Hold]:
     if against is not None:
         return Deny(action.id, against)
     ruling = yield Evaluate(Question(subject, grant, tool, action.arguments, facts))
-    return conclude(ruling, action, tool, facts)
+    decision = conclude(ruling, action, tool, facts)
+    if isinstance(decision, Hold):
+        return (yield from ask_people(decision, ruling, action, known))
+    return decision
 
 
 def conclude(ruling: Ruling, action: Action, tool: Tool, facts: Facts) -> Permit | Deny | Hold:
@@ -123,10 +128,26 @@ def conclude(ruling: Ruling, action: Action, tool: Tool, facts: Facts) -> Permit
             expires_at=action.at + PERMIT_LIFETIME_MS,
             credential=ruling.credential,
         )
-    if ruling.decision is Decision.HOLD and ruling.approvals:
+    if ruling.decision is Decision.HOLD:
+        if not ruling.approvals or not all(approval.approvers for approval in ruling.approvals):
+            return Deny(action.id, Reason.NOT_APPROVED, ruling.policies, ruling.policy_digest, "nobody may approve it")
         reason = ruling.reason or Reason.NEEDS_APPROVAL
-        return Hold(action.id, reason, ruling.approvals, ruling.policies, ruling.policy_digest)
+        return Hold(action.id, reason, ruling.approvals, ruling.policies, ruling.policy_digest, ruling.slice_digest)
     return Deny(action.id, ruling.reason or Reason.NO_POLICY, ruling.policies, ruling.policy_digest, ruling.detail)
+
+
+def ask_people(hold: Hold, ruling: Ruling, action: Action, known: Known) -> Flow[Permit | Deny | Hold]:
+    """What policy holds runs once enough people have agreed to exactly it, and never once one has declined it."""
+    assert known.subject is not None
+    assert known.tool is not None
+    assert known.facts is not None
+    answer = yield FindApproval(action, known.subject, ruling, known.facts)
+    if answer is Reason.NEEDS_APPROVAL or not answer:
+        return hold
+    if isinstance(answer, Reason):
+        return Deny(action.id, answer, ruling.policies, ruling.policy_digest)
+    decision = conclude(replace(ruling, decision=Decision.PERMIT), action, known.tool, known.facts)
+    return replace(decision, approvals=answer) if isinstance(decision, Permit) else decision
 
 
 def reserve_and_record(permit: Permit, action: Action, known: Known) -> Flow[None]:

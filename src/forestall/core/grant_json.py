@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from forestall.core.effects import Effect
-from forestall.core.label import Confidentiality
-from forestall.core.model import Counted, Executable, Grant, Quantity, Resource, Subject
+from forestall.core.label import Confidentiality, Integrity, Label
+from forestall.core.model import Assurance, Counted, Executable, Grant, Quantity, Resource, Subject
 
 
 def grant_to_json(grant: Grant) -> dict[str, Any]:
@@ -81,6 +81,7 @@ def subject_to_json(subject: Subject) -> dict[str, Any]:
         "assurance": subject.assurance.value,
         "asserted_name": subject.asserted_name,
         **{name: value for name, value in known.items() if value},
+        **({"uid": subject.uid} if subject.uid is not None else {}),
     }
     if subject.executable is not None:
         body["executable"] = executable_to_json(subject.executable)
@@ -101,6 +102,27 @@ def executable_from_json(body: Mapping[str, Any]) -> Executable:
     return Executable(
         str(body["path"]), str(body["digest"]), bool(body["interpreter"]), same_uid=bool(body["same_uid"])
     )
+
+
+def subject_from_json(body: Mapping[str, Any]) -> Subject:
+    """Without its key, which no entry holds. Raises KeyError, TypeError, ValueError or AttributeError."""
+    uid = body.get("uid")
+    if uid is not None and type(uid) is not int:
+        raise TypeError("a uid is a number")
+    return Subject(
+        id=str(body["id"]),
+        assurance=Assurance(body["assurance"]),
+        asserted_name=str(body["asserted_name"]),
+        instance=str(body.get("instance", "")),
+        tenant=str(body.get("tenant", "")),
+        trust_domain=str(body.get("trust_domain", "")),
+        uid=uid,
+    )
+
+
+def label_from_json(body: Mapping[str, str]) -> Label:
+    """Raises KeyError, TypeError or ValueError."""
+    return Label(Integrity(body["integrity"]), Confidentiality(body["confidentiality"]))
 
 
 def resource_to_json(resource: Resource) -> dict[str, Any]:

@@ -79,6 +79,8 @@ class Subject:
     """What it proved to have, as in `Grant.key`; empty where nothing was asked for."""
     executable: Executable | None = None
     """None where nobody looked, or could tell which of several processes it is."""
+    uid: int | None = None
+    """The user of this machine that it runs as, where the kernel said so."""
 
     @property
     def actor(self) -> Actor:
@@ -364,6 +366,8 @@ class Permit:
     policy_digest: str
     expires_at: int
     credential: str | None = None
+    approvals: tuple[str, ...] = ()
+    """Ids of those that it uses up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +388,7 @@ class Hold:
     approvals: tuple[Approval, ...]
     policies: tuple[str, ...] = ()
     policy_digest: str = ""
+    slice_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

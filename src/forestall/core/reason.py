@@ -107,7 +107,9 @@ ADVICE: dict[Reason, Advice] = {
     Reason.POLICY_ERROR: Advice(Retry.FINAL, "The policy could not be evaluated; an operator has to mend it."),
     Reason.MISSING_CONTEXT: Advice(Retry.RETRYABLE, "A fact that the decision needs is missing."),
     Reason.UPSTREAM: Advice(Retry.RETRYABLE, "The task above waits for a decision that this call depends on."),
-    Reason.NEEDS_APPROVAL: Advice(Retry.NEEDS_APPROVAL, "A person has to approve exactly this call first."),
+    Reason.NEEDS_APPROVAL: Advice(
+        Retry.NEEDS_APPROVAL, "A person has to approve exactly this call first; then try it again."
+    ),
     Reason.NOT_APPROVED: Advice(Retry.FINAL, "A person declined this call."),
     Reason.APPROVAL_EXPIRED: Advice(Retry.NEEDS_APPROVAL, "The approval ran out; a person has to approve again."),
     Reason.DEADLINE: Advice(Retry.RETRYABLE, "The decision took too long. Nothing was done."),

@@ -14,7 +14,7 @@ from forestall.core.canonical import MAX_SAFE_INTEGER
 from forestall.core.effects import Effect
 from forestall.core.entry import closed, extended, opened
 from forestall.core.errors import InvalidInput
-from forestall.core.flow import Known, best_effort, conclude, refuse
+from forestall.core.flow import Known, ask_people, best_effort, conclude, refuse
 from forestall.core.grant import holder_objection
 from forestall.core.label import CLEAN, Label
 from forestall.core.mandate import NO_WISH, Origin, Wish, from_mandate
@@ -238,9 +238,11 @@ def _extend(action: Action, known: Known) -> Flow[Grant | Deny | Hold]:
     known.facts = facts = yield Gather(action, EXTEND, grant)
     ruling: Ruling = yield Evaluate(Question(subject, grant, EXTEND, action.arguments, facts))
     decision = conclude(ruling, action, EXTEND, facts)
+    if isinstance(decision, Hold):
+        decision = yield from ask_people(decision, ruling, action, known)
     if not isinstance(decision, Permit):
         return decision
-    yield Record(extended(grant.task, until, subject, action.at, ruling))
+    yield Record(extended(grant.task, until, subject, action.at, ruling, decision.approvals))
     return (yield from _as_it_is(grant.task))
 
 

@@ -16,6 +16,7 @@ KNOWN = frozenset({"id", "description", "approvers", "quorum", "expires", "crede
 
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_APPROVER = re.compile(r"local|uid:(?:0|[1-9][0-9]{0,9})|(?:user|group):[^\s:]{1,128}")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 
 
@@ -56,7 +57,7 @@ def _approval(annotations: Mapping[str, str]) -> Approval | None:
     quorum = annotations.get("quorum", "1")
     if not re.fullmatch(r"[1-9][0-9]{0,2}", quorum):
         raise ValueError("quorum", "has to be a whole number from 1")
-    if int(quorum) > len(approvers):
+    if int(quorum) > len(approvers) and not any(map(_many, approvers)):
         raise ValueError("quorum", f"asks for {quorum} of {len(approvers)} approvers")
     expires = _DURATION.fullmatch(annotations.get("expires", "10m"))
     if not expires:
@@ -86,6 +87,16 @@ def _only(text: str) -> frozenset[Effect]:
     if not words:
         raise ValueError("only_effects", "names no effect")
     return frozenset(map(Effect, words))
+
+
+def _many(name: str) -> bool:
+    """May several persons have this name?"""
+    return name == "local" or name.startswith("group:")
+
+
+def nobody(approvers: str) -> list[str]:
+    """Names in `@approvers` that no person at a command line can have."""
+    return [name for name in _list(approvers) if not _APPROVER.fullmatch(name)]
 
 
 def _list(text: str) -> list[str]:

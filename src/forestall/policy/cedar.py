@@ -166,10 +166,15 @@ class CedarEngine:
         if not second.allowed or not second.policies:
             return self._deny(reason, part, first.policies)
         asking = (*first.policies, *(name for name in second.policies if rules[name].mentions_approval))
-        return self._hold(part, asking, reason)
+        granted = self._permit(part, second)
+        if granted.decision is not Decision.PERMIT:
+            return granted
+        return self._hold(part, asking, reason, granted.credential)
 
-    def _hold(self, part: Slice, asking: tuple[str, ...], otherwise: Reason) -> Ruling:
-        """`asking`: the forbids that an approval lifts, and the permits that it makes apply."""
+    def _hold(self, part: Slice, asking: tuple[str, ...], otherwise: Reason, credential: str | None) -> Ruling:
+        """`asking`: the forbids that an approval lifts, and the permits that it makes apply. `credential`: what these
+        bring, once it is approved.
+        """
         approvals: dict[Approval, None] = {}
         for name in asking:
             approval = part.rules[name].annotations.approval
@@ -180,7 +185,7 @@ class CedarEngine:
         if not approvals:
             return self._deny(Reason.POLICY_ERROR, part, asking, "An approval permits, and no policy asked for it.")
         reason = Reason.NEEDS_APPROVAL
-        return Ruling(Decision.HOLD, self.digest, part.digest, reason, asking, tuple(approvals))
+        return Ruling(Decision.HOLD, self.digest, part.digest, reason, asking, tuple(approvals), credential)
 
     def _deny(self, reason: Reason, part: Slice | None, policies: tuple[str, ...] = (), detail: str = "") -> Ruling:
         slice_digest = part.digest if part else ""

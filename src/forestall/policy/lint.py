@@ -100,6 +100,9 @@ def _annotations(subject: Subject) -> Iterator[Problem]:
     if approvers and not asks:
         sentence = "`@approvers` says nothing on a policy that does not look at `context.approval`."
         yield subject.error(sentence, "approvers")
+    for name in annotation.nobody(names.get("approvers", "")):
+        sentence = f"Nobody can be `{name:.80}`; `@approvers` takes `user:NAME`, `uid:N`, `group:NAME` and `local`."
+        yield subject.warning(sentence, "approvers")
 
 
 def _about_tasks(policy: Policy) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from forestall.core.errors import InvalidInput
+from forestall.server.approval import approvals, approve_hold, deny_hold
 from forestall.server.frames import frame_id
 
 if TYPE_CHECKING:
@@ -47,4 +48,7 @@ COMMANDS: Mapping[str, Callable[[Connection, Mapping[str, Any]], None]] = {
     "status": _status,
     "reload": _reload,
     "stop": _stop,
+    "approvals": approvals,
+    "approve": approve_hold,
+    "deny": deny_hold,
 }

@@ -73,6 +73,7 @@ def joined(holder: Subject, seen: Subject) -> Subject:
         holder,
         instance=holder.instance or seen.instance,
         executable=seen.executable,
+        uid=seen.uid,
         asserted_name=seen.asserted_name,
     )
 

@@ -241,6 +241,7 @@ class Point:
         if behind and self._was_behind:
             self.parts.state.catch_up(self.parts.ledger)
         self._was_behind = behind
+        self.parts.state.expire(self.parts.now())
         running = {name for connection in self._connections for name in connection.running}
         orphans = self._unsettled() - running
         await self._tidy(orphans & before, close_open=False)

@@ -26,9 +26,11 @@ POLICY = """\
 @id("starter-reads")
 permit (principal, action in Action::"read", resource);
 
-// Everything else waits until the owner has approved exactly that call.
+// Everything else waits until a person has approved exactly that call: `forestall approvals`, `forestall approve ID`.
+// `local` is anybody at this machine's command line, also as the user that the agent runs as: an agent with a shell of
+// its own could say yes to itself. Give the person another user than the agent, and write `user:NAME` here instead.
 @id("starter-approved")
-@approvers("owner")
+@approvers("local")
 permit (
     principal,
     action in [
@@ -113,7 +115,7 @@ def _example(tool: Tool, effect: Effect) -> Mapping[str, Any]:
     if effect is Effect.READ:
         end = {"expect": Decision.PERMIT.value, "policies": ["starter-reads"]}
         return {"name": f"{tool.name} only reads", "tool": tool.id, "arguments": arguments, **end}
-    end = {"expect": Decision.HOLD.value, "reason": "needs_approval", "approvers": ["owner"]}
+    end = {"expect": Decision.HOLD.value, "reason": "needs_approval", "approvers": ["local"]}
     return {"name": f"{tool.name} ({effect.value}) waits", "tool": tool.id, "arguments": arguments, **end}
 
 

@@ -11,12 +11,14 @@ from enum import Enum
 from typing import Any
 
 from forestall.core.action import ask_for
+from forestall.core.approval import Consent, Shown, binding_of, judge
 from forestall.core.ask import (
     Admit,
     Ask,
     CannotDo,
     Confirm,
     Evaluate,
+    FindApproval,
     FindGrant,
     FindTool,
     Gather,
@@ -90,6 +92,24 @@ def facts(tool: Tool = TOOL, labels: Label = CLEAN) -> Facts:
     return Facts(labels=labels, effects=tool.effects, confidence=tool.confidence, reaches_own_files=False)
 
 
+def shown_of(asked: Action, subject: Subject, ruling: Ruling, known: Facts) -> Shown:
+    """What a person is shown of this, were it held now."""
+    return Shown(
+        hold=asked.id,
+        task=asked.task,
+        tool=asked.tool,
+        pin=asked.pin,
+        slice_digest=ruling.slice_digest,
+        approvals=ruling.approvals,
+        effects=known.effects,
+        confidence=known.confidence,
+        labels=known.labels,
+        reaches_own_files=known.reaches_own_files,
+        asker=subject,
+        binding=binding_of(asked, known),
+    )
+
+
 class Fault(Enum):
     """How a step goes wrong: it is not done, or it is done and its answer is lost."""
 
@@ -109,6 +129,10 @@ class World:
     """Why a permit does not stand any more once it is recorded."""
     facts: Facts | None = None
     ruling: Ruling = PERMITTED
+    said: tuple[Consent, ...] | Reason = ()
+    """What people have said to what is held: yes to exactly what was asked, or a reason."""
+    shown: Shown | None = None
+    """What they were shown; None: what was asked."""
     budget: int = 1
     result: Result | CannotDo = field(default_factory=lambda: Result("written", digest="sha256:out"))
     faults: Mapping[int, Fault] = field(default_factory=dict)
@@ -119,6 +143,8 @@ class World:
     done: list[Ask] = field(default_factory=list)
     """Those that took effect, in order."""
     entries: list[Entry] = field(default_factory=list)
+    given: tuple[str, ...] = ()
+    """The approvals that were taken."""
     credentials: set[str] = field(default_factory=set)
     """Names of the credentials alive now."""
 
@@ -136,6 +162,15 @@ class World:
         if fault is Fault.AFTER:
             raise CannotDo(detail=f"answer to step {number} lost")
         return answer
+
+    def find_approval(self, ask: Any) -> tuple[str, ...] | Reason:
+        if isinstance(self.said, Reason):
+            return self.said
+        shown = shown_of(ask.action, ask.subject, ask.ruling, ask.facts) if self.shown is None else self.shown
+        found = judge(shown, self.said, ask.action, ask.subject, ask.ruling, ask.facts)
+        if not isinstance(found, Reason):
+            self.said, self.given = (), found
+        return found
 
     def reserve(self, _ask: Any) -> bool:
         if self.budget <= 0:
@@ -164,6 +199,7 @@ _ANSWERS: dict[type, Callable[[World, Any], Any]] = {
     Admit: lambda world, _: world.barred,
     Gather: lambda world, ask: world.facts or facts(ask.tool),
     Evaluate: lambda world, _: world.ruling,
+    FindApproval: World.find_approval,
     Reserve: World.reserve,
     Release: World.release,
     Record: lambda world, ask: world.entries.append(ask.entry),

@@ -86,6 +86,7 @@ def test_an_error_is_found_where_it_is(text: str, place: str, words: str) -> Non
     ("text", "words"),
     [
         (PERMIT_ALL, "permits every tool"),
+        (f'@approvers("ann") {when("context has approval")}', "Nobody can be `ann`"),
         (f'@aprover("x") {when("context.own_files")}', "`@aprover` means nothing here. Did you mean `approvers`?"),
         (
             'permit (principal, action in Action::"credential", resource);',
@@ -118,7 +119,9 @@ def test_a_warning_does_not_stop_the_engine(text: str, words: str) -> None:
         when("context.args has copies && -context.args.copies * 100 < (if context.own_files then 1 else 2)"),
         when('context.effects.contains("external") && context.labels.integrity == "untrusted"'),
         when('context.args has mode && ["append", "replace"].contains(context.args.mode)'),
-        f'@approvers("a, b") @quorum("2") @expires("1h") @id("x") {when("context has approval", effect="permit")}',
+        f'@approvers("group:security") @quorum("3") {when("context has approval", effect="permit")}',
+        f'@approvers("local") @quorum("2") {when("context has approval", effect="permit")}',
+        f'@approvers("user:a, uid:7") @quorum("2") @expires("1h") {when("context has approval", effect="permit")}',
         f'@credential("git:write") {when("context.own_files", effect="permit")}',
         when("context.args has approval || context.own_files", 'action == Action::"s/ask"'),
         when('principal has assurance && principal.assurance == "local"'),

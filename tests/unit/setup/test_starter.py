@@ -71,7 +71,7 @@ def test_reads_are_permitted_and_everything_else_waits_for_the_owner(home: Home)
             assert decided.decision is Decision.PERMIT
         else:
             assert decided.decision is Decision.HOLD
-            assert [approval.approvers for approval in decided.approvals] == [("owner",)]
+            assert [approval.approvers for approval in decided.approvals] == [("local",)]
 
 
 def test_the_starter_mandate_is_the_default_one(home: Home) -> None:

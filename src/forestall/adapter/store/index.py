@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LAYOUT = 4
+LAYOUT = 5
 """Of the tables and of what is in them. An index of another layout is thrown away."""
 
 BUSY_MS = 2_000
@@ -29,8 +29,9 @@ CREATE TABLE used(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE killed(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE target(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE epoch(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE hold(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 """
-_ORDER = ("stream", "task", "permit", "instance", "used", "killed", "target", "epoch")
+_ORDER = ("stream", "task", "permit", "instance", "used", "killed", "target", "epoch", "hold")
 """Tables, as `Batch` has them."""
 
 
@@ -51,6 +52,8 @@ class Batch:
     """What stands about each."""
     epoch: Mapping[str, Any] = field(default_factory=dict)
     """One row: how many orders were taken in."""
+    holds: Mapping[str, Any] = field(default_factory=dict)
+    """With what people said to them."""
 
 
 class Index:
@@ -101,6 +104,7 @@ class Index:
             self._put("killed", "id", batch.killed)
             self._put("target", "id", batch.targets)
             self._put("epoch", "id", batch.epoch)
+            self._put("hold", "id", batch.holds)
             run("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):

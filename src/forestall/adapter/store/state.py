@@ -11,8 +11,9 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from forestall.adapter.store.holds import Holds
 from forestall.adapter.store.index import Batch, Index
 from forestall.adapter.store.orders import Given, Orders
 from forestall.adapter.store.rows import (
@@ -34,13 +35,13 @@ from forestall.adapter.store.upstream import Undecided
 from forestall.adapter.store.used import Used
 from forestall.core.budget import returned, uses
 from forestall.core.control import Command, Order, Reach, Target, barring
-from forestall.core.entry import Kind, Stream
-from forestall.core.errors import Tampered, cure
+from forestall.core.entry import Kind, Opening, Stream
+from forestall.core.errors import ForestallError, Tampered, cure
 from forestall.core.grant_json import effects_from_json, grant_from_json
 from forestall.core.label import CLEAN, WORST, Label
-from forestall.core.model import Counted, Fate, Grant, Permit, Quantity, Risk, Subject
+from forestall.core.model import Action, Counted, Facts, Fate, Grant, Permit, Quantity, Risk, Ruling, Subject
 from forestall.core.reason import Reason
-from forestall.port import Ledger, Standing, TaskView, Written
+from forestall.port import Ledger, Position, Standing, TaskView, Waiting, Written
 
 _SECOND_MS = 1000
 _FAN_OUT = frozenset({Quantity.FAN_OUT})
@@ -57,6 +58,7 @@ class LogState:
         self._undecided = Undecided()
         self.used = Used()
         """What counts once, and was shown."""
+        self._holds = Holds()
         self._unsettled: dict[str, Unsettled] = {}
         self._taken = {stream: Taken() for stream in Stream}
         self._early: set[int] = set()
@@ -156,6 +158,26 @@ class LogState:
         with self._lock:
             return self._undecided.among(self._trees.above(task))
 
+    def take_approval(self, asked: Action, asker: Subject, ruling: Ruling, facts: Facts) -> tuple[str, ...] | Reason:
+        with self._lock:
+            tree = self._tree(asked.task) or asked.task
+            found = self._holds.take(asked, asker, ruling, facts, tree)
+            self._forget_over()
+            return found
+
+    def waiting(self) -> Sequence[Waiting]:
+        with self._lock:
+            return [held.waiting() for held in self._holds.all()]
+
+    def held(self, hold: str) -> Waiting | None:
+        with self._lock:
+            held = self._holds.find(hold)
+            return None if held is None else held.waiting()
+
+    def fate_of(self, hold: str) -> Literal["waits", "used", "declined", "gone"]:
+        with self._lock:
+            return self._holds.fate(hold)
+
     def apply(self, written: Written) -> None:
         """See `port.State`. What was reserved for the entry, where something was, becomes spending.
 
@@ -164,6 +186,9 @@ class LogState:
         """
         with self._lock:
             index = written.position.index
+            if written.position.stream is Stream.DENIALS:
+                self._take_denial(written)
+                return
             if written.position.stream is Stream.PERMITS and index in self._early:
                 self._early.discard(index)
                 self._unreserve(*_reservation(written.body))
@@ -197,6 +222,23 @@ class LogState:
             with self._lock:
                 if self._take(written, live=False) and written.body["kind"] in _SPENDING:
                     self._early.add(written.position.index)
+        self.recall(ledger)
+
+    def recall(self, ledger: Ledger) -> None:
+        """Open what is sealed of holds that the log told of. One that does not open can be approved by nobody."""
+        with self._lock:
+            unbound = self._holds.unbound()
+        for name, position in unbound:
+            bound = _bound(ledger, position)
+            with self._lock:
+                self._holds.bind(name, bound)
+                self._forget_over()
+
+    def expire(self, at: int) -> None:
+        """Nothing waits any more for holds that ran out."""
+        with self._lock:
+            self._holds.expire(at)
+            self._forget_over()
 
     def open_tasks(self) -> Sequence[Grant]:
         with self._lock:
@@ -230,6 +272,8 @@ class LogState:
             name = f"{body['kind']} {body['id']} {body['at']}"
             if stream is Stream.PERMITS:
                 self._take_permits(body, index)
+                if self._holds.over:
+                    self._forget_over()
                 if live and body["kind"] in _SPENDING:
                     self._unreserve(*_reservation(body))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -237,6 +281,38 @@ class LogState:
         taken.add(index, name)
         self._dirty_streams.add(stream)
         return True
+
+    def _take_denial(self, written: Written) -> None:
+        taken, index = self._taken[Stream.DENIALS], written.position.index
+        if index >= taken.count:
+            taken.count = index + 1
+            self._dirty_streams.add(Stream.DENIALS)
+        body = written.body
+        tree = self._tree(str(body.get("task", ""))) if body.get("kind") == Kind.HELD else None
+        if tree is None:
+            return
+        try:
+            kept = self._holds.hold(body, written.position, tree, str(body.get("binding", "")))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Tampered(f"Entry {index} of denials does not hold what its kind says ({error!r}).") from None
+        self._forget_over()
+        if kept is not None:
+            self._undecided.add(kept, str(body["task"]))
+
+    def _tree(self, name: str) -> str | None:
+        """The tree of an open task."""
+        task = self._trees.tasks.get(name)
+        return task.grant.tree if task is not None and task.ended is None else None
+
+    def _forget_over(self) -> None:
+        """Holds that are over keep nobody waiting."""
+        while self._holds.over:
+            self._undecided.remove(self._holds.over.pop())
+
+    def _answer(self, body: Mapping[str, Any], index: int) -> None:
+        tree = self._tree(str(body["task"]))
+        if tree is not None:
+            self._holds.answer(body, Position(Stream.PERMITS, index), tree)
 
     def _take_permits(self, body: Mapping[str, Any], index: int) -> None:
         match body["kind"]:
@@ -254,8 +330,12 @@ class LogState:
                 self._settle(body)
             case Kind.USED:
                 self.used.take(body)
+            case Kind.APPROVED | Kind.DECLINED:
+                self._answer(body, index)
             case _:
                 pass
+        if "approved_by" in body:
+            self._holds.use(body["approved_by"])
 
     def _open(self, body: Mapping[str, Any], index: int) -> None:
         grant = grant_from_json(body)
@@ -279,6 +359,7 @@ class LogState:
         task = self._trees.tasks.get(name)
         for ended in self._trees.end(name, index, killed=killed):
             self._undecided.drop(ended)
+            self._holds.end(ended)
         if task is not None:
             self._forget(task.grant.tree)
 
@@ -398,6 +479,7 @@ class LogState:
         trees = self._trees
         tasks = {name: trees.tasks.get(name) for name in trees.changed_tasks}
         permits = {name: self._unsettled.get(name) for name in self._dirty_permits}
+        holds, self._holds.changed = self._holds.changed, set()
         batch = Batch(
             streams={stream.value: stream_row(self._taken[stream]) for stream in self._dirty_streams},
             tasks={name: task_row(task) if task else None for name, task in tasks.items()},
@@ -407,6 +489,7 @@ class LogState:
             killed={name: trees.killed.get(name) for name in trees.changed_killed},
             targets={target_key(target): self._target_row(target) for target in self._orders.changed},
             epoch={"epoch": self._orders.epoch} if self._orders.changed else {},
+            holds={name: self._holds.row(name) for name in holds},
         )
         self._dirty_streams, self._dirty_permits, self._orders.changed = set(), set(), set()
         trees.changed_tasks, trees.changed_instances, trees.changed_killed = set(), set(), set()
@@ -431,6 +514,8 @@ class LogState:
                 self._orders.add(given_of(row, int(row["index"])))
         self._orders.epoch = int(batch.epoch.get("epoch", 0))
         self._trees.changed_tasks, self._orders.changed = set(), set()
+        for name, row in batch.holds.items():
+            self._holds.load(name, row)
 
 
 _SPENDING = frozenset({Kind.OPENED, Kind.PERMITTED})
@@ -473,8 +558,19 @@ def open_state(path: Path, ledger: Ledger) -> LogState:
         state = _from_index(path)
     for written in ledger.read(Stream.PERMITS, state.applied(Stream.PERMITS)):
         state.apply(written)
+    for written in ledger.read(Stream.DENIALS, state.applied(Stream.DENIALS)):
+        state.apply(written)
+    state.recall(ledger)
     state.flush()
     return state
+
+
+def _bound(ledger: Ledger, position: Position) -> str:
+    try:
+        sealed = ledger.unseal(position)
+        return "" if sealed is None else Opening.read(sealed).binding
+    except (ForestallError, KeyError, TypeError, ValueError):
+        return ""
 
 
 def _from_index(path: Path) -> LogState:

@@ -26,7 +26,8 @@ def refusal(request: Id, decision: Mapping[str, Any], *, modern: bool) -> bytes:
     """The answer to a call that the decision point denied or held; `decision` is as it came from there."""
     told = shown(decision)
     verb = "Held" if told["decision"] == "hold" else "Denied"
-    return _result(request, f"{verb} ({told['reason']}): {told['sentence']}", told, modern=modern)
+    which = f" Its id is {told['decision_id']}." if told["decision"] == "hold" else ""
+    return _result(request, f"{verb} ({told['reason']}): {told['sentence']}{which}", told, modern=modern)
 
 
 def denial(request: Id, reason: Reason, *, modern: bool, sentence: str = "") -> bytes:

@@ -45,11 +45,13 @@ def test_a_second_start_reads_only_what_is_new(path: Path) -> None:
     first.state.close()
     for entry in (permission(permit("b")), settled(permit("a"), Fate.DONE, NOW)):
         ledger.append(entry)
-    starts: list[int] = []
+    starts: list[tuple[Stream, int]] = []
     read = ledger.read
-    ledger.read = lambda stream, start=0: (starts.append(start), read(stream, start))[1]  # type: ignore[method-assign]
+    ledger.read = lambda stream, start=0: (starts.append((stream, start)), read(stream, start))[1]  # type: ignore[method-assign]
     second = open_state(path, ledger)
-    assert starts == [1, 2], "the last entry that was taken in, to know the log by; then the new ones"
+    assert starts == [(Stream.PERMITS, 1), (Stream.PERMITS, 2), (Stream.DENIALS, 0)], (
+        "the last entry that was taken in, to know the log by; then the new ones"
+    )
     assert [one.id for one in second.unsettled()] == ["b"]
     assert [second.reserve(LIMITED, WRITES) for _ in range(2)] == [True, False]
     second.close()
