@@ -8,13 +8,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from forestall.adapter import issuing
 from forestall.adapter.issuing import IssuingKeys
 from forestall.home import Home
 from forestall.identities import Identities, load_identities
-from forestall.verifiers import Verifiers
+
+if TYPE_CHECKING:
+    from forestall.verifiers import Verifiers
 
 
 @dataclass(slots=True)
@@ -51,6 +53,8 @@ def open_tokens(home: Home, *, now: Callable[[], int], issuer: str) -> Tokens | 
     identities = load_identities(home)
     if identities == Identities():
         return None
+    from forestall.verifiers import Verifiers  # with all that fetches and follows: only where there are rules
+
     keys = issuing.load_or_create(home.keys, now=now(), random=secrets.token_bytes)
     return Tokens(Verifiers(identities, now=now), keys, issuer)
 

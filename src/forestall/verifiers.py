@@ -32,6 +32,7 @@ from forestall.proof.client_assertion import Authenticated, Client, verify_clien
 from forestall.proof.fault import Fault, InvalidProof
 from forestall.proof.github import Workflows
 from forestall.proof.id_jag import IdentityGrant
+from forestall.proof.jwk import KeySet
 from forestall.proof.kubernetes import ServiceAccounts
 from forestall.proof.oidc import Workload
 from forestall.proof.possession import Proof
@@ -131,7 +132,7 @@ class Verifiers:
         if known is None:
             raise InvalidProof(Fault.WRONG_ISSUER, "no such client is registered")
         registered, file = known
-        keys = await asyncio.to_thread(file.keys)
+        keys = await _now(file)
         found = verify_client(assertion, Client(client, keys, registered.algorithms), audience=audience, now=now)
         return found, registered.trust_domain
 
@@ -160,7 +161,7 @@ class Verifiers:
         front_end, file = known
         return verify_request(
             token,
-            await asyncio.to_thread(file.keys),
+            await _now(file),
             issuer=front_end.issuer,
             audience=audience,
             users=front_end.users,
@@ -189,6 +190,11 @@ class Verifiers:
             self._api = WorkloadApi(endpoint, clock=now, waits=waits).start()
         configured = {} if self._feeds is None else dict.fromkeys(self._feeds.trust_domains, self._feeds)
         return ByTrustDomain(configured, self._api)
+
+
+async def _now(file: KeyFile) -> KeySet:
+    held = file.held()
+    return await asyncio.to_thread(file.keys) if held is None else held
 
 
 def _has_svids(domain: TrustDomain) -> bool:

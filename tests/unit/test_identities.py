@@ -15,8 +15,10 @@ from forestall.home import Home
 from forestall.identities import (
     MAX_FILE,
     BundleSource,
+    FrontEnd,
     Identities,
     KeySource,
+    RegisteredClient,
     Reviewer,
     Signal,
     TrustDomain,
@@ -56,6 +58,9 @@ event_name = "push"
 """
 USERS = '[[users]]\nissuer = "https://idp.example"\nclient = "front-end"\ntenant = "acme"\n'
 GRANTS = '[[grants]]\nissuer = "https://idp.example"\naudience = "https://forestall.example"\ntenant = "acme"\n'
+
+CLIENT = '[[clients]]\nid = "agent"\ntrust_domain = "example.org"\njwks = "agent.jwks"\n'
+FRONT_END = '[[front_ends]]\nissuer = "https://app.example"\nusers = ["https://idp.example"]\njwks = "app.jwks"\n'
 
 SPIFFE = """\
 bundle = "https_spiffe"
@@ -121,6 +126,17 @@ def test_users_and_grants_are_of_a_tenant(home: Home) -> None:
         GrantIssuer("https://idp.example", "https://forestall.example", algorithms, "acme", "t-7", 300_000)
     ]
     assert found.sources == {"https://idp.example": KeySource()}
+
+
+def test_clients_and_front_ends_have_keys_in_a_file(home: Home) -> None:
+    text = 'workload_api = "unix:///run/agent.sock"\n' + DOMAIN + USERS + CLIENT + FRONT_END
+    found = read(home, text + 'algorithms = ["ES256"]\n')
+    usual = frozenset({Algorithm.EDDSA, Algorithm.ES256, Algorithm.RS256})
+    assert found.clients == (RegisteredClient("agent", "example.org", home.root / "agent.jwks", usual),)
+    users, only = ("https://idp.example",), frozenset({Algorithm.ES256})
+    assert found.front_ends == (FrontEnd("https://app.example", home.root / "app.jwks", users, only),)
+    assert found.workload_api == "unix:///run/agent.sock"
+    assert found.tenants == {"example.org": "acme"}
 
 
 @pytest.mark.parametrize(
@@ -248,6 +264,29 @@ def test_a_path_is_relative_to_the_home(home: Home, monkeypatch: pytest.MonkeyPa
         (GRANTS.replace("forestall", "idp"), 2, "does not take its own grants"),
         (USERS + GRANTS + 'jwks = "https://idp.example/keys"\n', 6, "this issuer's keys are found in two ways"),
         (USERS + GRANTS + "loopback = true\n", 6, "this issuer's keys are found in two ways"),
+        # clients and front ends
+        (DOMAIN + '[[clients]]\nid = "a"\ntrust_domain = "example.org"\n', 4, "[clients] has no `jwks`"),
+        (CLIENT, 3, "write a [[trust_domains]] with its name."),
+        (DOMAIN + CLIENT.replace("agent", "an agent"), 5, "a client's id is a SPIFFE ID, or a word"),
+        (DOMAIN + CLIENT.replace("agent", "spiffe://other.example/a"), 5, "a SPIFFE ID of another trust domain"),
+        (DOMAIN + CLIENT.replace("agent", "spiffe://example.org"), 5, "the id of a trust domain is no workload's"),
+        (DOMAIN + CLIENT + 'algorithms = ["none"]\n', 8, "unknown algorithm `none`"),
+        (DOMAIN + CLIENT + CLIENT, 9, "this client has a [[clients]] already; join the two."),
+        (
+            DOMAIN + LISTED + CLIENT.replace("agent", "spiffe://example.org/agents/billing"),
+            13,
+            "vouches for this workload already; give the client a name of its own.",
+        ),
+        (
+            DOMAIN + CLUSTER + CLIENT.replace("agent", "spiffe://example.org/ns/shop/sa/a"),
+            10,
+            "vouches for this workload already",
+        ),
+        (FRONT_END, 3, "`users` names issuers that are in a [[users]] or a [[grants]]."),
+        (USERS + FRONT_END.replace('["https://idp.example"]', "[]"), 7, "`users` names issuers"),
+        (USERS + FRONT_END + FRONT_END, 10, "this front end has a [[front_ends]] already; join the two."),
+        (USERS + FRONT_END + "client = 1\n", 9, "unknown key `client` in [front_ends]"),
+        ("workload_api = 7\n", 1, "`workload_api` is a text that is not empty."),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(home: Home, text: str, line: int, says: str) -> None:

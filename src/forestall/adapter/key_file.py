@@ -20,6 +20,14 @@ class KeyFile:
         self._seen: tuple[int, int, int, int] | None = None
         self._keys = KeySet(())
 
+    def held(self) -> KeySet | None:
+        """The keys, where the file is as it was when they were read: one look at it, fit for a loop. Else None."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return self._keys if self._seen == _seen(status) and self._keys.keys else None
+
     def keys(self) -> KeySet:
         """Those that are in the file now; never empty.
 
@@ -32,7 +40,7 @@ class KeyFile:
                 descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                 with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
                     status = os.fstat(descriptor)
-                    seen = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+                    seen = _seen(status)
                     if not stat.S_ISREG(status.st_mode):
                         raise InvalidProof(Fault.NO_BUNDLE, "the registered keys are not in a file")
                     if seen != self._seen:
@@ -44,3 +52,7 @@ class KeyFile:
             if not self._keys.keys:
                 raise InvalidProof(Fault.NO_BUNDLE, "the file with the registered keys holds none")
             return self._keys
+
+
+def _seen(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size

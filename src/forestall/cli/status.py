@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ def _lines(state: State) -> Iterator[str]:
     yield f"Catalogue       {_catalogue(state)}"
     yield from (f"                {printable(tool)}: hidden, another server has its name" for tool in state.duplicates)
     yield from _token_lines(state)
+    yield from _identity_lines(state.point.status)
     if state.problems:
         yield ""
         yield from (f"Problem: {printable(problem)}" for problem in state.problems)
@@ -106,6 +107,14 @@ def _catalogue(state: State) -> str:
 def _quarantined(state: State) -> str:
     tools = state.point.quarantined
     return f", quarantined: {', '.join(map(printable, tools))}" if tools else ""
+
+
+def _identity_lines(status: Mapping[str, Any]) -> Iterator[str]:
+    """One agent, one identity; and what keeps somebody from being verified."""
+    for each in status.get("shared_identities", ()):
+        yield f"Identity        {printable(str(each['id']))} is shared: {each['workloads']} workloads act under it now"
+    for sentence in status.get("identity_problems", ()):
+        yield f"Identity        {printable(str(sentence))}"
 
 
 def _token_lines(state: State) -> Iterator[str]:

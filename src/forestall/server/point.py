@@ -21,7 +21,7 @@ from forestall.core.task import close_task
 from forestall.run import run_async
 from forestall.server.connection import Connection
 from forestall.server.door import Door
-from forestall.server.granted import AcceptGrant, no_grants
+from forestall.server.granted import AcceptGrant, accept
 from forestall.server.shared import shared
 from forestall.wire import Parts, handlers, order
 
@@ -50,7 +50,7 @@ class Point:
     def __init__(self, parts: Parts, *, idle_exit_s: float | None = None) -> None:
         self.parts = parts
         self.door = Door(parts.attestor)
-        self.accept_grant: AcceptGrant = no_grants
+        self.accept_grant: AcceptGrant = accept
         self._idle_exit_s = idle_exit_s
         self._connections: set[Connection] = set()
         self._tracked: set[asyncio.Task[Any]] = set()

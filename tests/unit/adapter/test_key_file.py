@@ -18,10 +18,12 @@ def test_the_keys_are_those_that_are_in_the_file_now(tmp_path: Path) -> None:
     path = tmp_path / "a.jwks"
     path.write_text(keys_of(key()))
     file = KeyFile(path)
-    assert file.keys() is file.keys()
+    assert file.held() is None
+    assert file.keys() is file.keys() is file.held()
     path.write_text(keys_of(key(), key(Algorithm.ES256)))
     assert len(file.keys().keys) == 2
     path.unlink()
+    assert file.held() is None
     with refused(Fault.NO_BUNDLE):
         file.keys()
     path.write_text(keys_of(key()))
@@ -45,6 +47,7 @@ def test_a_file_that_holds_no_public_keys_is_refused_each_time(tmp_path: Path, t
     for _ in range(2):
         with refused(fault):
             file.keys()
+        assert file.held() is None
 
 
 def test_what_is_no_file_holds_nobody_up(tmp_path: Path) -> None:
