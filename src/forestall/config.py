@@ -40,6 +40,10 @@ class Serve:
     """Milliseconds that a new connection has for its `hello`."""
     decision_timeout_ms: int = _limit(5_000, 10, 60_000)
     """Milliseconds that a decision may take; then it is a denial."""
+    upstream_timeout_ms: int = _limit(2_000, 0, 60_000)
+    """Milliseconds that a call of a delegated task waits for what is undecided above it, where policy says that it has
+    to (`@after_upstream`). Never more than four fifths of `decision_timeout_ms`.
+    """
     outcome_timeout_s: int = _limit(3_600, 1, 86_400)
     """Seconds that a permitted call may run before its outcome is settled as ambiguous."""
     allowed_uids: tuple[int, ...] = ()

@@ -206,6 +206,14 @@ class State(Protocol):
         """The tasks above this one, nearest first, that have an action undecided or held."""
         ...
 
+    def watch_above(self, task: str, wake: Callable[[], None]) -> bool:
+        """Call `wake` once, as soon as no task above this one has anything undecided or held, or is over: in whatever
+        thread that happens, with nothing of the state to be asked there. False, and no call, where it is so already.
+        """
+        ...
+
+    def unwatch(self, wake: Callable[[], None]) -> None: ...
+
     def take_approval(self, asked: Action, asker: Subject, ruling: Ruling, facts: Facts) -> tuple[str, ...] | Reason:
         """The approvals that let a held action pass (`core.approval.judge`), by id. They are found by nobody else from
         now on, also where the permit that was to use them never comes about. Else why not.

@@ -21,11 +21,13 @@ from forestall.adapter.ledger.denials import Quota
 from forestall.adapter.ledger.log import FileLedger
 from forestall.adapter.signals.heard import Heard
 from forestall.adapter.store.state import LogState, open_state
+from forestall.adapter.store.waiting import until_settled
 from forestall.catalogue import FileCatalogue
 from forestall.catalogue import load as load_catalogue
 from forestall.config import Config, load, load_mandates, socket_path
 from forestall.core.ask import (
     Admit,
+    AwaitUpstream,
     CannotDo,
     Confirm,
     Evaluate,
@@ -43,7 +45,7 @@ from forestall.core.control import Command
 from forestall.core.entry import Entry, Kind, Stream, ordered
 from forestall.core.errors import SetupError, Unavailable, cure
 from forestall.core.label import CLEAN, Label
-from forestall.core.model import Facts, Grant, Mandate, Permit, Tool
+from forestall.core.model import Action, Facts, Grant, Mandate, Permit, Tool
 from forestall.core.own import SERVER
 from forestall.core.reason import Reason
 from forestall.core.task import OPEN
@@ -234,6 +236,7 @@ def handlers(parts: Parts, *, directory: str) -> dict[type, Handler]:
         Gather: lambda ask: gather(parts, ask, directory),
         Evaluate: lambda ask: rules.engine.evaluate(ask.question),
         FindApproval: lambda ask: state.take_approval(ask.action, ask.subject, ask.ruling, ask.facts),
+        AwaitUpstream: lambda ask: await_upstream(parts, ask.action),
         Reserve: lambda ask: state.reserve(ask.grant, ask.effects),
         Release: lambda ask: state.release(ask.grant, ask.effects),
         Record: lambda ask: record(parts, ask.entry),
@@ -267,6 +270,13 @@ def confirm(parts: Parts, permit: Permit) -> Reason | None:
     if against is not None:
         return against
     return Reason.DEADLINE if at >= permit.expires_at else Reason.TASK_ENDED
+
+
+def await_upstream(parts: Parts, action: Action) -> Awaitable[bool] | bool:
+    """See `AwaitUpstream`. The bound is one for the whole decision, however often it is begun anew."""
+    serve = parts.config.serve
+    bound = min(serve.upstream_timeout_ms, serve.decision_timeout_ms * 4 // 5)
+    return until_settled(parts.state, action.task, action.at + bound - parts.now())
 
 
 def order(parts: Parts, command: Command) -> Awaitable[Position]:

@@ -513,6 +513,37 @@ def test_what_a_task_that_is_over_asked_for_is_not_waited_for(state: State) -> N
     assert state.undecided_above("grandchild") == ()
 
 
+def test_whoever_waits_for_what_is_above_is_woken_once_when_it_is_settled(state: State) -> None:
+    books = tree(state)
+    woken: list[str] = []
+
+    def wake() -> None:
+        woken.append("once")
+
+    assert not state.watch_above("grandchild", wake), "there is nothing to wait for"
+    for asked, task in (("a", ROOT.task), ("b", "child"), ("own", "grandchild")):
+        state.asked(asked, task)
+    assert state.watch_above("grandchild", wake)
+    state.answered("own")
+    state.answered("a")
+    assert not woken
+    state.answered("b")
+    assert woken == ["once"]
+    state.asked("a", ROOT.task)
+    state.answered("a")
+    assert woken == ["once"], "it asked once"
+    state.asked("c", "child")
+    assert state.watch_above("grandchild", wake)
+    books.write(closed("child", "failed", NOW))
+    assert woken == ["once", "once"], "what is over is not waited for"
+    state.asked("d", ROOT.task)
+    books.write(opened(replace(CHILD, task="child-2"), HELPER, NOW))
+    assert state.watch_above("child-2", wake)
+    state.unwatch(wake)
+    state.answered("d")
+    assert woken == ["once", "once"]
+
+
 # -- orders
 
 

@@ -52,6 +52,7 @@ def approved(ruling: Ruling, *consents: Consent, **more: Any) -> dict[str, Any]:
 
 
 FORBIDDEN = Ruling(Decision.DENY, "b", "s", Reason.FORBIDDEN, ("no",))
+WAITS = replace(PERMITTED, after_upstream=True)
 EMPTY_PERMIT = Ruling(Decision.PERMIT, "b", "s")
 EMPTY_HOLD = Ruling(Decision.HOLD, "b", "s", Reason.NEEDS_APPROVAL, ("ask",))
 
@@ -66,7 +67,8 @@ class Scenario:
     """Why the reference says no; None where it says yes."""
 
     def world(self, faults: dict[int, Fault] | None = None) -> World:
-        return World(**self.changes, faults=faults or {})
+        fresh = {name: list(value) if isinstance(value, list) else value for name, value in self.changes.items()}
+        return World(**fresh, faults=faults or {})
 
 
 SCENARIOS = [
@@ -141,6 +143,10 @@ SCENARIOS = [
         Reason.OUT_OF_SCOPE,
     ),
     Scenario("too deep", {"grant": replace(GRANT, depth=9)}, Reason.DEPTH),
+    Scenario("upstream settles", {"ruling": WAITS, "upstream": [PERMITTED]}),
+    Scenario("upstream settles, and asks again", {"ruling": WAITS, "upstream": [WAITS, CREDENTIALED]}),
+    Scenario("upstream settles badly", {"ruling": WAITS, "upstream": [FORBIDDEN]}, Reason.FORBIDDEN),
+    Scenario("upstream never settles", {"ruling": WAITS}, Reason.UPSTREAM),
     Scenario("no budget", {"budget": 0}, Reason.BUDGET),
     Scenario("stopped before it is released", {"stopped": Reason.REVOKED}, Reason.REVOKED),
     Scenario("stopped with a credential", {"stopped": Reason.SUSPENDED, "ruling": CREDENTIALED}, Reason.SUSPENDED),
@@ -159,6 +165,7 @@ def reference(world: World, asked: Action) -> Reason | None:
     if (tool.id, tool.pin) != (asked.tool, asked.pin):
         return Reason.TOOL_CHANGED
     known = world.facts or facts(tool)
+    ruling = next((said for said in [world.ruling, *world.upstream] if not said.after_upstream), None)
     for wrong, reason in (
         (grant is None, Reason.NO_GRANT),
         (grant and grant.holder != AGENT.id, Reason.NOT_HOLDER),
@@ -166,9 +173,10 @@ def reference(world: World, asked: Action) -> Reason | None:
         (grant and grant.depth > 8, Reason.DEPTH),
         (grant and grant.tools != ("*",), Reason.OUT_OF_SCOPE),
         (grant and not known.effects | tool.effects <= grant.effects, Reason.OUT_OF_SCOPE),
-        (world.ruling.decision is Decision.HOLD and (refused := _unapproved(world, asked, known)), refused),
-        (world.ruling.decision is Decision.DENY, world.ruling.reason),
-        (not world.ruling.policies, Reason.NO_POLICY),
+        (ruling is None, Reason.UPSTREAM),
+        (ruling and ruling.decision is Decision.HOLD and (refused := _unapproved(world, asked, known)), refused),
+        (ruling and ruling.decision is Decision.DENY, ruling and ruling.reason),
+        (ruling and not ruling.policies, Reason.NO_POLICY),
         (world.budget < 1, Reason.BUDGET),
         (world.stopped is not None, world.stopped),
     ):

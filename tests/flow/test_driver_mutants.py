@@ -113,9 +113,13 @@ CONNECTION = [
     Mutant("a permit that is out counts as settled", "it_is_settled_when_no_permit_is_out", "*(one.outcome for one in self._pending.values() if one.outcome is not None)", "*()"),
     Mutant("an output is released though it is unknown", "a_reported_fate_is_the_one_that_is_settled", "            case Done():\n                self.send(", "            case Done() | Undone() if pending.reported is not None:\n                self.send("),
     # who is alone
-    Mutant("a refusal is counted for ever", "a_permit_that_cannot_be_written_is_a_denial", "        self.point.undecided -= pending.outcome is None\n", ""),
-    Mutant("a permit is counted off twice", "a_second_report_is_withheld_and_settles_nothing", "        self.point.undecided -= pending.outcome is None\n", "        self.point.undecided -= 1\n"),
-    Mutant("a permit is counted for ever", "a_permit_is_sent_when_it_is_written_and_not_before", "        self.point.undecided -= 1\n        limit", "        limit"),
+    Mutant("a refusal is counted for ever", "a_permit_that_cannot_be_written_is_a_denial", "        if pending.outcome is None:\n            self._decided(", "        if False:\n            self._decided("),
+    Mutant("a permit is counted off twice", "a_second_report_is_withheld_and_settles_nothing", "        if pending.outcome is None:\n            self._decided(", "        if True:\n            self._decided("),
+    Mutant("a permit is counted for ever", "a_permit_is_sent_when_it_is_written_and_not_before", "        self._decided(pending)\n        limit", "        limit"),
+    # what is below waits for what is undecided, and for nothing else
+    Mutant("nobody below hears of it", "what_is_undecided_is_known_to_those_below_until_it_is_decided", "        self._parts.state.asked(action.id, action.task)\n", ""),
+    Mutant("what is decided is waited for", "what_is_undecided_is_known_to_those_below_until_it_is_decided", "        state.answered(action.id)\n", ""),
+    Mutant("what is held is not waited for", "what_is_undecided_is_known_to_those_below_until_it_is_decided", "            state.asked(name, action.task)\n", ""),
     Mutant("it stands still though others wait", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return not self.unread"),
     Mutant("it stands still though more has come", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return self.point.undecided == 1 and self.point.this_turn == 1"),
     Mutant("it stands still for each of many that come at once", "only_the_first_of_many_that_come_at_once_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return self.point.undecided == 1 and not self.unread"),

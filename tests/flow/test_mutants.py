@@ -73,6 +73,9 @@ MUTANTS = [
     Mutant("the answer is ignored", "10", "if stopped is not None:", "if stopped is NotImplemented:"),
     Mutant("confirmed before it is recorded", "10", "            yield from reserve_and_record(decision, action, known)\n", "            if (yield Confirm(decision)): raise CannotDo()\n            yield from reserve_and_record(decision, action, known)\n", ("        yield from require_standing(permit)\n", "")),
     Mutant("stopped is called ambiguous", "10 stopped and not", "raise NotStarted(stopped, stopped.value)", "raise CannotDo(stopped, stopped.value)", ("outcome: Done | Undone = Undone(permit, Fate.NOT_STARTED, Reason.UNAVAILABLE)", "outcome: Done | Undone = Undone(permit, Fate.AMBIGUOUS, Reason.UNAVAILABLE)")),
+    # no agent acts on half a context
+    Mutant("upstream is not waited for", "4", "if not ruling.after_upstream or not (yield AwaitUpstream(action)):", "if True:"),
+    Mutant("what was known before it counts", "4", "if not ruling.after_upstream or not (yield AwaitUpstream(action)):", "if not ruling.after_upstream or (yield AwaitUpstream(action)):"),
     # promise 10: evidence
     Mutant("denial is not recorded", "8", "yield from best_effort(Record(denied(decision, action, known.subject, known.facts)))", "yield from ()"),
     Mutant("hold is not recorded", "8", "yield from best_effort(Record(held(decision, action, known.subject, known.facts)))", "yield from ()"),

@@ -91,6 +91,15 @@ class FindApproval:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitUpstream:
+    """Let no task above the action's have anything undecided or held. Answer: bool, had it to wait? Then what is known
+    may have changed. Throws `upstream` when it has waited long enough.
+    """
+
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
 class Reserve:
     """Take these from the budgets of the task and of all above it, if there is enough. Answer: bool."""
 
@@ -158,6 +167,7 @@ Ask = (
     | Gather
     | Evaluate
     | FindApproval
+    | AwaitUpstream
     | Reserve
     | Release
     | Record

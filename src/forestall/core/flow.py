@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from forestall.core.ask import (
+    AwaitUpstream,
     CannotDo,
     Confirm,
     Evaluate,
@@ -100,12 +101,15 @@ def decide(action: Action, known: Known) -> Flow[Permit | Deny | Hold]:
         return Deny(action.id, Reason.UNKNOWN_TOOL)
     if tool.id != action.tool or tool.pin != action.pin:
         return Deny(action.id, Reason.TOOL_CHANGED)
-    known.grant = grant = yield FindGrant(action.task)
-    known.facts = facts = yield Gather(action, tool, grant)
-    against = objection(grant, subject, tool, facts, action.at, action.arguments)
-    if against is not None:
-        return Deny(action.id, against)
-    ruling = yield Evaluate(Question(subject, grant, tool, action.arguments, facts))
+    while True:
+        known.grant = grant = yield FindGrant(action.task)
+        known.facts = facts = yield Gather(action, tool, grant)
+        against = objection(grant, subject, tool, facts, action.at, action.arguments)
+        if against is not None:
+            return Deny(action.id, against)
+        ruling = yield Evaluate(Question(subject, grant, tool, action.arguments, facts))
+        if not ruling.after_upstream or not (yield AwaitUpstream(action)):
+            break
     decision = conclude(ruling, action, tool, facts)
     if isinstance(decision, Hold):
         return (yield from ask_people(decision, ruling, action, known))

@@ -347,6 +347,8 @@ class Ruling:
     """The class of credential that the permit brings into being, if any."""
     narrowing: Narrowing | None = None
     """Of a task that is opened or delegated."""
+    after_upstream: bool = False
+    """It counts once nothing above the action's task is undecided or held; asked before, it is asked again."""
     detail: str = ""
     """For the operator and the ledger, never for the agent."""
 

@@ -12,7 +12,20 @@ from forestall.core.model import Approval, Narrowing
 
 NARROWING = ("only_effects", "lifetime_minutes", "max_depth")
 
-KNOWN = frozenset({"id", "description", "approvers", "quorum", "expires", "credential", "reaches", "raw", *NARROWING})
+KNOWN = frozenset(
+    {
+        "id",
+        "description",
+        "approvers",
+        "quorum",
+        "expires",
+        "credential",
+        "reaches",
+        "raw",
+        "after_upstream",
+        *NARROWING,
+    }
+)
 
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -29,6 +42,8 @@ class Annotations:
     """Arguments that the writer knows are no paths."""
     narrowing: Narrowing | None = None
     """What the permit leaves of a task that is opened or delegated."""
+    after_upstream: bool = False
+    """What it says counts once nothing above the task is undecided or held."""
 
 
 def read(annotations: Mapping[str, str]) -> Annotations:
@@ -40,8 +55,15 @@ def read(annotations: Mapping[str, str]) -> Annotations:
     reaches = frozenset(_list(annotations.get("reaches", "")))
     if unknown := reaches - frozenset(Effect):
         raise ValueError("reaches", f"`{min(unknown)}` is not an effect")
+    if annotations.get("after_upstream"):
+        raise ValueError("after_upstream", "stands alone: `@after_upstream`")
     return Annotations(
-        approval, credential, reaches, frozenset(_list(annotations.get("raw", ""))), _narrowing(annotations)
+        approval,
+        credential,
+        reaches,
+        frozenset(_list(annotations.get("raw", ""))),
+        _narrowing(annotations),
+        "after_upstream" in annotations,
     )
 
 

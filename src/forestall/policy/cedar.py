@@ -151,6 +151,7 @@ class CedarEngine:
             policies=verdict.policies,
             credential=next(iter(classes), None),
             narrowing=part.narrowing(verdict.policies) if part.compiled.tool.server == SERVER else None,
+            after_upstream=_after_upstream(part, verdict.policies),
         )
 
     def _second_pass(self, question: Question, part: Slice, context: dict[str, Any], first: Verdict) -> Ruling:
@@ -185,11 +186,15 @@ class CedarEngine:
         if not approvals:
             return self._deny(Reason.POLICY_ERROR, part, asking, "An approval permits, and no policy asked for it.")
         reason = Reason.NEEDS_APPROVAL
-        return Ruling(Decision.HOLD, self.digest, part.digest, reason, asking, tuple(approvals), credential)
+        waits = _after_upstream(part, asking)
+        return Ruling(
+            Decision.HOLD, self.digest, part.digest, reason, asking, tuple(approvals), credential, after_upstream=waits
+        )
 
     def _deny(self, reason: Reason, part: Slice | None, policies: tuple[str, ...] = (), detail: str = "") -> Ruling:
         slice_digest = part.digest if part else ""
-        return Ruling(Decision.DENY, self.digest, slice_digest, reason, policies, detail=detail)
+        waits = part is not None and _after_upstream(part, policies)
+        return Ruling(Decision.DENY, self.digest, slice_digest, reason, policies, detail=detail, after_upstream=waits)
 
     def self_test(self) -> None:
         """Prove, on the path that builds every slice, that what must be denied is.
@@ -214,6 +219,11 @@ def compile_tools(tools: Iterable[Tool]) -> dict[str, Compiled]:
             raise PolicyInvalid(f"The tool `{tool.id}` is there twice, or has a reserved name; rename its server.")
         compiled[tool.id] = compile_tool(tool)
     return compiled
+
+
+def _after_upstream(part: Slice, policies: tuple[str, ...]) -> bool:
+    """Does one of those that decided say so?"""
+    return any(part.rules[name].annotations.after_upstream for name in policies)
 
 
 def _paths(found: Mapping[str, tuple[RealPath, ...]], compiled: Compiled) -> dict[str, Any]:

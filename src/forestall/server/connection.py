@@ -78,6 +78,7 @@ class Connection(Channel):
         self._pending: dict[int, Pending] = {}
         self._by_action: dict[str, Pending] = {}
         self._quarantine = Quarantine()
+        self._held: set[str] = set()
         self._table: _Table | None = None
         self._socket: socket.socket | None = None
         self._nonce = ""
@@ -299,6 +300,7 @@ class Connection(Channel):
             self._refuse_at_once(pending, Deny(action.id, Reason.UNKNOWN_TOOL, detail=why))
             return
         self._pending[number] = self._by_action[action.id] = pending
+        self._parts.state.asked(action.id, action.task)
         self.point.undecided += 1
         self.point.count_in()
         limit = self._parts.config.serve.decision_timeout_ms / 1000
@@ -345,10 +347,24 @@ class Connection(Channel):
             outcome = self._broken(pending, error)
         if pending.timer is not None:
             pending.timer.cancel()
-        self.point.undecided -= pending.outcome is None
+        if pending.outcome is None:
+            self._decided(pending, held=isinstance(outcome, Hold))
         self._by_action.pop(pending.action.id, None)
         self._pending.pop(pending.frame, None)
         self._answer(pending, outcome)
+
+    def _decided(self, pending: Pending, *, held: bool = False) -> None:
+        """What is below waits for it no more; for what is held, until the same is asked again and decided."""
+        self.point.undecided -= 1
+        state, action = self._parts.state, pending.action
+        name = f"{action.task} {action.tool} {action.digest}" if held or self._held else ""
+        if held:
+            self._held.add(name)
+            state.asked(name, action.task)
+        elif name in self._held:
+            self._held.discard(name)
+            state.answered(name)
+        state.answered(action.id)
 
     async def settled(self) -> None:
         """As of a channel, and until no permit is out."""
@@ -496,7 +512,7 @@ class Connection(Channel):
         if pending.timer is not None:
             pending.timer.cancel()
         pending.outcome = outcome = self._loop.create_future()
-        self.point.undecided -= 1
+        self._decided(pending)
         limit = self._parts.config.serve.outcome_timeout_s
         pending.timer = self._loop.call_later(limit, self._give_up, pending, "there was no report in time")
         self.counts.permitted += 1

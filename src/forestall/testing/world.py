@@ -15,6 +15,7 @@ from forestall.core.approval import Consent, Shown, binding_of, judge
 from forestall.core.ask import (
     Admit,
     Ask,
+    AwaitUpstream,
     CannotDo,
     Confirm,
     Evaluate,
@@ -133,6 +134,8 @@ class World:
     """What people have said to what is held: yes to exactly what was asked, or a reason."""
     shown: Shown | None = None
     """What they were shown; None: what was asked."""
+    upstream: list[Ruling] = field(default_factory=list)
+    """What policy says each time that something above was decided; where none is left, the wait was too long."""
     budget: int = 1
     result: Result | CannotDo = field(default_factory=lambda: Result("written", digest="sha256:out"))
     faults: Mapping[int, Fault] = field(default_factory=dict)
@@ -172,6 +175,12 @@ class World:
             self.said, self.given = (), found
         return found
 
+    def wait(self) -> bool:
+        if not self.upstream:
+            raise CannotDo(Reason.UPSTREAM)
+        self.ruling = self.upstream.pop(0)
+        return True
+
     def reserve(self, _ask: Any) -> bool:
         if self.budget <= 0:
             return False
@@ -200,6 +209,7 @@ _ANSWERS: dict[type, Callable[[World, Any], Any]] = {
     Gather: lambda world, ask: world.facts or facts(ask.tool),
     Evaluate: lambda world, _: world.ruling,
     FindApproval: World.find_approval,
+    AwaitUpstream: lambda world, _: world.wait(),
     Reserve: World.reserve,
     Release: World.release,
     Record: lambda world, ask: world.entries.append(ask.entry),

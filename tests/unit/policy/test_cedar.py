@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from forestall.core.effects import Effect
+from forestall.core.errors import PolicyInvalid
 from forestall.core.label import CLEAN, WORST
 from forestall.core.model import Approval, Decision, Executable, RealPath
 from forestall.core.reason import Reason
@@ -390,3 +391,40 @@ def test_a_failure_is_not_remembered() -> None:
     part = engine(PERMIT_ALL).slice_for(READ_FILE)
     assert part.ask("agent", {}).error is not None
     assert not part._remembered
+
+
+NO_A = forbid('context.args has path && context.args.path == "a"', more="@after_upstream")
+
+
+@pytest.mark.parametrize(
+    ("texts", "arguments", "waits"),
+    [
+        ([READS], {"path": "a"}, False),
+        (["@after_upstream " + READS], {"path": "a"}, True),
+        ([READS, "@after_upstream " + READS.replace("reads", "too")], {"path": "a"}, True),
+        (
+            [READS, forbid('context.args has path && context.args.path == "a"', more="@after_upstream")],
+            {"path": "a"},
+            True,
+        ),
+        (
+            [READS, forbid('context.args has path && context.args.path == "a"', more="@after_upstream")],
+            {"path": "b"},
+            False,
+        ),
+    ],
+)
+def test_only_policies_that_decided_make_a_call_wait_for_what_is_above(
+    texts: list[str], arguments: dict[str, str], waits: bool
+) -> None:
+    assert ask(engine(*texts), READ_FILE, **arguments).after_upstream is waits
+
+
+def test_a_hold_may_have_to_wait_too() -> None:
+    ruling = ask(engine(asking("ask", "ann", "@after_upstream")), DELETE_FILE, path="a")
+    assert (ruling.decision, ruling.after_upstream) == (Decision.HOLD, True)
+
+
+def test_waiting_has_no_more_to_say() -> None:
+    with pytest.raises(PolicyInvalid, match="after_upstream"):
+        engine('@after_upstream("never") ' + READS)

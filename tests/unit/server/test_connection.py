@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forestall.core.entry import Kind, Stream
+from forestall.core.entry import Kind, Stream, opened
 from forestall.core.flow import PERMIT_LIFETIME_MS
 from forestall.home import Home
 from forestall.server.connection import Connection
+from forestall.wire import record_blocking
 from tests.points import entries, make_home
 from tests.unit.server.hand import Hand, fire, play, write_file
 
@@ -279,6 +281,29 @@ async def a_permit_that_runs_out_once_it_was_confirmed_is_not_sent(hand: Hand) -
     assert [frame["type"] for frame in hand.sent(connection)] == ["welcome", "deny"]
     assert hand.sent(connection)[-1]["decision"]["reason"] == "deadline"
     assert fates(hand) == ["not_started"]
+
+
+@scenario
+async def what_is_undecided_is_known_to_those_below_until_it_is_decided(hand: Hand) -> None:
+    connection = await hand.connect()
+    assert connection.grant is not None
+    state, task = hand.parts.state, connection.grant.task
+    below = replace(connection.grant, task="below", parent=task, root=task, depth=1)
+    assert connection.subject is not None
+    record_blocking(hand.parts, opened(below, connection.subject, hand.parts.now()))
+    await being_written(hand, connection)
+    assert state.undecided_above("below") == (task,)
+    hand.disk.answer(0)
+    await hand.rest()
+    assert hand.sent(connection)[-1]["type"] == "permit"
+    assert state.undecided_above("below") == (), "it runs, and that is decided"
+    hand.disk.holds = False
+    await hand.ask(connection, 2, surprise="x")
+    assert hand.sent(connection)[-1]["type"] == "deny"
+    assert state.undecided_above("below") == ()
+    await hand.ask(connection, 3, "send")
+    assert hand.sent(connection)[-1]["type"] == "hold"
+    assert state.undecided_above("below") == (task,), "it waits for somebody"
 
 
 @scenario

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -153,6 +153,18 @@ class LogState:
     def answered(self, action: str) -> None:
         with self._lock:
             self._undecided.remove(action)
+            self._wake()
+
+    def watch_above(self, task: str, wake: Callable[[], None]) -> bool:
+        with self._lock:
+            if not self._undecided.among(self._trees.above(task)):
+                return False
+            self._undecided.watching[wake] = task
+            return True
+
+    def unwatch(self, wake: Callable[[], None]) -> None:
+        with self._lock:
+            self._undecided.watching.pop(wake, None)
 
     def undecided_above(self, task: str) -> Sequence[str]:
         with self._lock:
@@ -360,8 +372,15 @@ class LogState:
         for ended in self._trees.end(name, index, killed=killed):
             self._undecided.drop(ended)
             self._holds.end(ended)
+        self._wake()
         if task is not None:
             self._forget(task.grant.tree)
+
+    def _wake(self) -> None:
+        for wake, task in list(self._undecided.watching.items()):
+            if not self._undecided.among(self._trees.above(task)):
+                del self._undecided.watching[wake]
+                wake()
 
     def _order(self, given: Given, index: int) -> None:
         """What it says of tasks that are known; those that are still to come are told when they do."""

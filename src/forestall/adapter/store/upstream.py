@@ -6,7 +6,7 @@ that outlives the process has to be told again by whoever kept it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 
@@ -16,6 +16,8 @@ class Undecided:
     """By action."""
     _actions: dict[str, set[str]] = field(default_factory=dict)
     """By task."""
+    watching: dict[Callable[[], None], str] = field(default_factory=dict)
+    """Whom to wake once nothing above this task is undecided."""
 
     def add(self, action: str, task: str) -> None:
         self.remove(action)
