@@ -8,16 +8,18 @@ import os
 import pty
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from forestall.home import Home
+from forestall.server.listening import answers
 from tests.mcpkit.home import home_of, stop
 from tests.mcpkit.session import PLAIN, Session, decision, gateway
 from tests.points import POLICY as POINTS
-from tests.points import WAIT_S, Peer, entries, kinds, make_home, process, wait_for_socket
+from tests.points import WAIT_S, Peer, entries, kinds, make_home, process, until, wait_for_socket
 
 POLICY = """\
 @id("all") permit (principal, action, resource) unless { action == Action::"plain/echo" };
@@ -138,3 +140,44 @@ def test_a_yes_that_was_recorded_and_not_answered_is_not_lost_and_not_used_by_an
 
         asyncio.run(again())
     assert "permitted" not in [entry["kind"] for entry in entries(home)]
+
+
+def test_a_person_of_another_user_comes_in_by_the_socket_and_is_who_the_kernel_says(tmp_path: Path) -> None:
+    """Where this runs as root, as another user for real; elsewhere as the agent's own, whose yes does not count."""
+    other = 65534 if os.geteuid() == 0 else os.geteuid()
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        Path(place).chmod(0o755)
+        socket = Path(place) / "socket"
+        settings = f'[serve]\nsocket = "{socket}"\nallowed_uids = [{other}]\n'
+        home = make_home(tmp_path, POINTS.replace('"ada"', f'"uid:{other}"'), settings)
+        with process(home) as started:
+            until(lambda: answers(socket) or started.poll() is not None)
+
+            async def scenario() -> None:
+                async with await Peer.gateway(socket) as agent:
+                    hold = (await agent.ask("send"))["decision"]["decision_id"]
+                    said = await asyncio.to_thread(_as_user, other, socket, hold)
+                    if other == os.geteuid():
+                        assert (said.returncode, "user that the agent runs as" in said.stderr) == (77, True)
+                    else:
+                        assert said.returncode == 0, said.stderr
+                        assert (await agent.ask("send"))["type"] == "permit"
+
+            asyncio.run(scenario())
+    said = [entry for entry in entries(home) if entry["kind"] == "approved"]
+    assert [entry["uid"] for entry in said] == ([] if other == os.geteuid() else [other])
+
+
+def _as_user(uid: int, socket: Path, hold: str) -> subprocess.CompletedProcess[str]:
+    """Look, and say yes to what was seen, in a process that becomes this user once its code is loaded."""
+    program = (
+        "import io, json, os, sys, contextlib\n"
+        "from forestall.cli import main, approve\n"
+        f"os.geteuid() == {uid} or os.setuid({uid})\n"
+        "shown = io.StringIO()\n"
+        "with contextlib.redirect_stdout(shown):\n"
+        f"    main(['approve', '{hold}', '--json', '--socket', '{socket}'])\n"
+        "digest = json.loads(shown.getvalue())['digest']\n"
+        f"sys.exit(main(['approve', '{hold}', '--yes', '--digest', digest, '--socket', '{socket}']))\n"
+    )
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_S, check=False)
