@@ -99,7 +99,7 @@ class Http:
     max_body_bytes: int = _limit(65_536, 1024, 1_048_576)
     """Bytes of a request's body. A delegation with two tokens has about 8,000."""
     handshake_timeout_ms: int = _limit(5_000, 10, 60_000)
-    """Milliseconds that TLS has to begin, or to end."""
+    """Milliseconds that TLS has to begin, and the first request after it: a client connects because it has one."""
     request_timeout_ms: int = _limit(10_000, 10, 60_000)
     """Milliseconds in which a request has to be there, from its first byte to its last."""
     answer_timeout_ms: int = _limit(10_000, 10, 60_000)

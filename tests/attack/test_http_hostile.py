@@ -146,7 +146,7 @@ def test_a_slow_client_gets_no_more_time_for_each_byte() -> None:
 
 def test_a_connection_on_which_nothing_is_asked() -> None:
     async def scenario() -> None:
-        async with listening(request_timeout_ms=10) as listener, line(listener) as client:
+        async with listening(handshake_timeout_ms=10) as listener, line(listener) as client:
             assert await client.rest() == b""
 
     play(scenario)

@@ -32,7 +32,10 @@ async def check_on_loop(check: Check[T], *, wait_s: float) -> T:
     try:
         while True:
             # never cancelled with its waiter: others wait for the same
-            await asyncio.wait({asyncio.wrap_future(next(check))}, timeout=wait_s)
+            done, _ = await asyncio.wait({asyncio.wrap_future(next(check))}, timeout=wait_s)
+            for each in done:
+                if not each.cancelled():
+                    each.exception()  # the check sees it for itself; nobody else has to hear that nobody looked
     except StopIteration as ended:
         answer: T = ended.value
         return answer

@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         if secured is not None:
             self._certificate, self._chain = _certificates(secured)
         # a client connects because it has a request
-        self._arm(self._house.limits.request_timeout_ms / 1000, self._too_late)
+        self._arm(self._house.limits.handshake_timeout_ms / 1000, self.abort)
 
     def data_received(self, data: bytes) -> None:
         if self._lingered is not None:
@@ -191,10 +191,7 @@ class Connection(asyncio.Protocol):
             self._transport.write_eof()
 
     def _too_late(self) -> None:
-        if self._reader.begun:
-            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
-        else:
-            self.abort()
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT)
 
     # -- answers
 

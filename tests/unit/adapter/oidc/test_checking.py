@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -97,3 +98,23 @@ def test_who_is_cancelled_cancels_nothing_for_others() -> None:
         return await other
 
     assert asyncio.run(both()) == "a"
+
+
+def test_what_failed_is_the_checks_to_see_and_no_fault_of_the_loops() -> None:
+    """A future whose exception nobody looked at is reported to the operator when it goes."""
+    failed: Future[str] = Future()
+    failed.set_exception(LookupError("b"))
+
+    def check() -> Check[str]:
+        yield failed
+        return "seen" if failed.exception() else "not seen"
+
+    async def run() -> tuple[str, list[object]]:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context))
+        answer = await check_on_loop(check(), wait_s=WAIT_S)
+        gc.collect()
+        await asyncio.sleep(0)
+        return answer, faults
+
+    assert asyncio.run(run()) == ("seen", [])
