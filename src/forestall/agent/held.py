@@ -14,6 +14,7 @@ from forestall.proof.encoding import decode
 from forestall.proof.fault import InvalidProof
 from forestall.proof.jwk import SigningKey
 from forestall.proof.jws import MAX_TOKEN
+from forestall.proof.possession import SOCKET_METHOD, SOCKET_URL, make_proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,30 @@ class Held:
     def expires_at(self) -> int:
         """Milliseconds since the epoch."""
         return int(self.claims["exp"]) * 1000
+
+    def for_socket(self, nonce: str, now: int, jti: str) -> dict[str, str]:
+        """What a hello to the decision point's socket says of it (docs/adr/0003-socket-protocol.md).
+
+        Args:
+            nonce: that of the connection's challenge.
+            now: milliseconds since the epoch.
+            jti: 16 random bytes or more, in text.
+
+        Raises:
+            SetupError: it is bound to a client certificate, which no socket asks for.
+        """
+        if self.key is None:
+            raise SetupError("This grant is bound to a client certificate, and has no key to use at the socket with.")
+        shown = make_proof(
+            self.key,
+            method=SOCKET_METHOD,
+            url=SOCKET_URL,
+            now=now,
+            jti=jti,
+            access_token=self.token,
+            nonce=nonce,
+        )
+        return {"grant": self.token, "proof": shown}
 
     def write(self, path: Path) -> None:
         """A grant file: JSON of `token` and `key`, of mode 0600, written whole or not at all. Raises SetupError."""

@@ -86,6 +86,8 @@ def read_private(path: Path) -> dict[str, Any]:
             data = file.read(MAX_FILE + 1) if stat.S_ISREG(status.st_mode) else b""
     except OSError as error:
         raise SetupError(f"{path} cannot be read: {cure(error)}.") from None
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise SetupError(f"{path} belongs to another user, who may know what it holds.")
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise SetupError(f"Others can read {path}; run `chmod 600 {path}`.")
     try:

@@ -6,7 +6,11 @@ import argparse
 import os
 import resource
 import signal
+import time
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 START_WITHIN_MS = 10_000
 """Milliseconds for a decision point to start: it verifies the end of its log, and rebuilds its state if need be."""
@@ -14,6 +18,7 @@ START_WITHIN_MS = 10_000
 EPILOG = """\
 examples:
   forestall gateway git -- uvx mcp-server-git --repository .
+  forestall gateway --grant task.json shop -- uvx shop-server
   forestall gateway --mandate review --directory ~/work files -- npx -y @modelcontextprotocol/server-filesystem .
 
 The server's standard error, exit code and signals pass through. The gateway's own exit codes:
@@ -29,8 +34,12 @@ The server's standard error, exit code and signals pass through. The gateway's o
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Run one MCP server on standard input and output; no tool call reaches it without a permit."
     parser.epilog = EPILOG
-    parser.usage = "forestall gateway [-h] [--home DIR] [--mandate NAME] [--directory DIR] NAME -- COMMAND [ARG ...]"
+    task = "[--mandate NAME | --grant FILE]"
+    parser.usage = f"forestall gateway [-h] [--home DIR] {task} [--directory DIR] NAME -- COMMAND [ARG ...]"
     parser.add_argument("--mandate", metavar="NAME", help="the mandate of the task (else `default`)")
+    parser.add_argument(
+        "--grant", metavar="FILE", type=Path, help="act in the task of this grant, which `forestall task` wrote"
+    )
     parser.add_argument("--directory", metavar="DIR", help="where the server's relative paths start (else here)")
     parser.add_argument("name", metavar="NAME", help="the server's name in the catalogue")
     parser.add_argument("server", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="what starts the server")
@@ -52,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         raise WrongCommandLine(
             f"Put {command[0]} before the server's name: what follows the name is the server's command."
         )
+    if args.grant is not None and args.mandate is not None:
+        raise WrongCommandLine("A grant is a task already, with its mandate: give --grant or --mandate.")
     home = Home.find(args.home)
     options = Options(
         name=args.name,
@@ -59,10 +70,28 @@ def run(args: argparse.Namespace) -> int:
         socket=start.socket_path(home),
         start=partial(start.ensure_running, home, START_WITHIN_MS),
         mandate=args.mandate,
+        prove=None if args.grant is None else _prover(args.grant),
         directory=os.path.abspath(os.path.expanduser(args.directory)) if args.directory else None,  # noqa: PTH100, PTH111
     )
     status = gateway(options)
     return status if status >= 0 else die_of(-status)
+
+
+def _prover(file: Path) -> Any:
+    """Of a nonce, the grant and the proof for it. Read anew for each connection: a task that was extended has another.
+
+    Raises:
+        SetupError: now, and whenever it is called, where it is no grant file, or not ours alone.
+    """
+    import secrets
+
+    from forestall.agent.held import Held
+
+    def prove(nonce: str) -> Mapping[str, str]:
+        return Held.read(file).for_socket(nonce, time.time_ns() // 1_000_000, secrets.token_urlsafe(16))
+
+    prove("")
+    return prove
 
 
 def die_of(number: int) -> int:

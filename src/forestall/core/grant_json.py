@@ -83,6 +83,8 @@ def subject_to_json(subject: Subject) -> dict[str, Any]:
         **{name: value for name, value in known.items() if value},
         **({"uid": subject.uid} if subject.uid is not None else {}),
     }
+    if subject.process:
+        body["process"] = subject.process
     if subject.executable is not None:
         body["executable"] = executable_to_json(subject.executable)
     return body

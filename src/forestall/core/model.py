@@ -81,6 +81,8 @@ class Subject:
     """None where nobody looked, or could tell which of several processes it is."""
     uid: int | None = None
     """The user of this machine that it runs as, where the kernel said so."""
+    process: str = ""
+    """The instance that was attested at the socket, where `instance` is another: it learns what this one does."""
 
     @property
     def actor(self) -> Actor:

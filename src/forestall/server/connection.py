@@ -25,7 +25,6 @@ from forestall.core.ask import CannotDo, FindTool, Gather, NotStarted, Perform, 
 from forestall.core.entry import quarantined
 from forestall.core.errors import ForestallError, InvalidInput
 from forestall.core.flow import Known, govern, refuse
-from forestall.core.grant import holder_objection
 from forestall.core.label import Label
 from forestall.core.model import Action, Deny, Done, Facts, Fate, Grant, Hold, Outcome, Result, Subject, Tool, Undone
 from forestall.core.reason import Reason
@@ -217,11 +216,14 @@ class Connection(Channel):
     async def _enter(self, hello: Hello) -> None:
         """Act in a task that was opened elsewhere."""
         assert self.subject is not None
-        accept, parts, at = self.point.accept_grant, self._parts, self._parts.now()
-        grant, holder = await asyncio.to_thread(accept, parts, hello.grant, hello.proof, self._nonce, at)
-        against = holder_objection(grant, holder, self._parts.now())
-        if against is not None:
-            raise CannotDo(against)
+        from forestall.server.oauth.accept import accept_grant
+
+        parts, at = self._parts, self._parts.now()
+        try:
+            grant, holder = await asyncio.to_thread(accept_grant, parts, hello.grant, hello.proof, self._nonce, at)
+        except CannotDo as error:  # what is wrong with it is not for whoever sent it
+            self.point.say_once(f"A grant at the socket is refused ({error.reason.value}): {error.detail}")
+            raise CannotDo(error.reason) from None
         self.grant, self.subject = grant, joined(holder, self.subject)
 
     def _welcome(self) -> None:

@@ -72,6 +72,7 @@ def joined(holder: Subject, seen: Subject) -> Subject:
     return replace(
         holder,
         instance=holder.instance or seen.instance,
+        process=seen.instance if holder.instance else "",
         executable=seen.executable,
         uid=seen.uid,
         asserted_name=seen.asserted_name,

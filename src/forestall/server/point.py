@@ -21,7 +21,6 @@ from forestall.core.task import close_task
 from forestall.run import run_async
 from forestall.server.connection import Connection
 from forestall.server.door import Door
-from forestall.server.granted import AcceptGrant, accept
 from forestall.server.shared import shared
 from forestall.wire import Parts, handlers, order
 
@@ -50,7 +49,6 @@ class Point:
     def __init__(self, parts: Parts, *, idle_exit_s: float | None = None) -> None:
         self.parts = parts
         self.door = Door(parts.attestor)
-        self.accept_grant: AcceptGrant = accept
         self._idle_exit_s = idle_exit_s
         self._connections: set[Connection] = set()
         self._tracked: set[asyncio.Task[Any]] = set()
@@ -98,7 +96,7 @@ class Point:
             routes(parts, lambda command: order(parts, command), self._say_once),
             root=parts.home.root,
             authorities=parts.client_authorities,
-            complain=self._say_once,
+            complain=self.say_once,
         )
         parts.called(self._http.url)
 
@@ -141,9 +139,10 @@ class Point:
 
     def complain(self, detail: str) -> None:
         """Tell the operator why calls are denied that policy might have permitted; nothing is said twice in a row."""
-        self._say_once(f"Calls are denied (unavailable): {detail.rstrip('.')}")
+        self.say_once(f"Calls are denied (unavailable): {detail.rstrip('.')}")
 
-    def _say_once(self, detail: str) -> None:
+    def say_once(self, detail: str) -> None:
+        """To the operator; nothing is said twice in a minute."""
         now = time.monotonic()
         if self._complained.get(detail, -COMPLAIN_EVERY_S) + COMPLAIN_EVERY_S <= now:
             self._complained = {**dict(list(self._complained.items())[-MAX_COMPLAINTS:]), detail: now}

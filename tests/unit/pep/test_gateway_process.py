@@ -8,10 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from forestall.agent.held import Held
+from forestall.agent.key import new_key
+from forestall.proof.possession import SOCKET_METHOD, SOCKET_URL, verify_proof
+from tests import tokens
 from tests.mcpkit.decision_point import CANARY, DecisionPoint, Frame, deny, permit_all
 from tests.mcpkit.session import PLAIN, WITHIN_S, Session, decision, gateway
 
@@ -62,6 +69,79 @@ def test_nothing_heavy_is_imported_and_the_process_stays_small(gateway_home: Pat
         status, said = client.end()
     assert (status, said) == (0, "HEAVY []\n")
     assert int(peak) <= 30 * 1024, "KB; the issue allows 30 MB"
+
+
+# -- in a task that was opened elsewhere
+
+
+@pytest.fixture
+def held(gateway_home: Path) -> Held:
+    found = Held(tokens.token({"task": "t", "exp": tokens.SECONDS}, tokens.key()), new_key())
+    found.write(gateway_home / "grant.json")
+    return found
+
+
+def granted(gateway_home: Path, *more: str) -> list[str]:
+    return gateway(gateway_home, PLAIN, "--grant", str(gateway_home / "grant.json"), *more)
+
+
+def test_a_grant_is_proved_anew_on_each_connection(gateway_home: Path, scripted: DecisionPoint, held: Held) -> None:
+    assert held.key is not None
+    with Session(granted(gateway_home)) as client:
+        client.initialize()
+        scripted.challenge = {**scripted.challenge, "nonce": "nonce-2"}
+        scripted.drop()
+        client.call(1, "echo")
+        assert "isError" not in client.answer_to(1)["result"]
+        status, said = client.end()
+    assert status == 0
+    assert held.token not in said
+    for hello, nonce in zip(scripted.of_type("hello"), ("nonce-1", "nonce-2"), strict=True):
+        assert hello["grant"] == held.token
+        proof = verify_proof(
+            hello["proof"],
+            method=SOCKET_METHOD,
+            url=SOCKET_URL,
+            now=time.time_ns() // 1_000_000,
+            access_token=held.token,
+            nonces=frozenset({nonce}),
+        )
+        assert proof.thumbprint == held.key.public.thumbprint
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda file: file.chmod(0o640), "Others can read"),
+        (lambda file: file.write_text("{}"), "no grant file"),
+        (lambda file: file.write_text("x" * 70_000), "at most 65536 bytes"),
+        (lambda file: file.unlink(), "cannot be read"),
+        (lambda file: Held(Held.read(file).token, None).write(file), "bound to a client certificate"),
+        pytest.param(
+            lambda file: os.chown(file, 65534, -1),
+            "belongs to another user",
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away"),
+        ),
+    ],
+)
+def test_a_grant_file_that_is_not_ours_alone_or_none_is_refused(
+    gateway_home: Path, scripted: DecisionPoint, held: Held, harm: Callable[[Path], Any], said: str
+) -> None:
+    harm(gateway_home / "grant.json")
+    with Session(granted(gateway_home)) as client:
+        status, told = client.end()
+    assert status == 78
+    assert said in told
+    assert held.token not in told
+    assert scripted.frames == []
+
+
+def test_a_grant_has_its_mandate(gateway_home: Path, scripted: DecisionPoint, held: Held) -> None:
+    with Session(granted(gateway_home, "--mandate", "default")) as client:
+        status, told = client.end()
+    assert status == 2
+    assert "--grant or --mandate" in told
+    assert scripted.frames == []
 
 
 # -- starting

@@ -471,7 +471,9 @@ class LogState:
         if task is not None and (known is None or task.open_at(known.index)):
             self._trees.learn(name, labels)
         if known is not None:
-            self._trees.learn_instance(str((known.body["subject"] or {}).get("instance", "")), labels)
+            subject = known.body["subject"] or {}
+            for who in ("instance", "process"):
+                self._trees.learn_instance(str(subject.get(who, "")), labels)
 
     def _uses(self, name: str, counted: Collection[Counted]) -> dict[Counted, int]:
         return _uses(list(self._trees.chain(name)), counted)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from forestall.core.errors import ForestallError
-from forestall.pep.client import Connection, connect
+from forestall.pep.client import Connection, Prove, connect
 from forestall.pep.mcp import canary
 from forestall.pep.mcp.message import MAX_FROM_CLIENT, MAX_FROM_SERVER
 from forestall.pep.mcp.pipes import Lines, Sink, Source, TooLong
@@ -62,6 +62,8 @@ class Options:
     mandate: str | None = None
     directory: str | None = None
     """Where the server's relative paths start; else where this process is."""
+    prove: Prove | None = None
+    """Of a connection's nonce, what shows that it acts in a task that was opened elsewhere; None: it opens its own."""
 
 
 def run(options: Options) -> int:
@@ -143,7 +145,7 @@ class _Gateway:
             hello["mandate"] = options.mandate
         if self._relay.client is not None:
             hello["client"] = self._relay.client
-        connection = await connect(options.socket, hello, options.start)
+        connection = await connect(options.socket, hello, options.start, options.prove)
         try:
             await _prove(connection, options.name)
         except BaseException:
