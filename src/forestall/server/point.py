@@ -93,7 +93,7 @@ class Point:
 
         self._http = await listen(
             parts.config.http,
-            routes(parts, lambda command: order(parts, command), self._say_once),
+            routes(parts, lambda command: order(parts, command), self.say_once),
             root=parts.home.root,
             authorities=parts.client_authorities,
             complain=self.say_once,
