@@ -324,3 +324,20 @@ def test_a_key_with_a_password_asks_nobody_for_it(folder: Path) -> None:
     (folder / "server.key").write_bytes(sealed)
     with pytest.raises(SetupError, match="unencrypted"):
         tls_of(folder)
+
+
+def test_it_closes_while_clients_are_still_shaking_hands(folder: Path) -> None:
+    async def scenario() -> None:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context))
+        async with listening(ROUTE, more={"root": folder}, **SETTINGS) as listener:
+            async with line(listener) as silent, line(listener) as half:
+                half.send(b"\x16\x03\x01")
+                await until_async(lambda: listener.connections == 2)
+                await listener.close()
+                assert await silent.rest() == b""
+                assert await half.rest() == b""
+            assert listener.connections == 0
+        assert faults == []
+
+    play(scenario)
