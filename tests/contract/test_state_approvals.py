@@ -301,6 +301,7 @@ def test_nobody_waits_for_a_hold_that_is_over(tmp_path: Path, how: str) -> None:
     elif how == "expired":
         books._state.expire(NOW + 1_000)
     else:
+        books._state.answered(hold)
         books.approve(hold)
         assert books.state.undecided_above(CHILD.task) == (GRANT.task,), "the agent has not tried it again yet"
         books.take(call())

@@ -77,7 +77,6 @@ class Connection(Channel):
         self._pending: dict[int, Pending] = {}
         self._by_action: dict[str, Pending] = {}
         self._quarantine = Quarantine()
-        self._held: set[str] = set()
         self._table: _Table | None = None
         self._socket: socket.socket | None = None
         self._nonce = ""
@@ -350,23 +349,15 @@ class Connection(Channel):
         if pending.timer is not None:
             pending.timer.cancel()
         if pending.outcome is None:
-            self._decided(pending, held=isinstance(outcome, Hold))
+            self._decided(pending)
         self._by_action.pop(pending.action.id, None)
         self._pending.pop(pending.frame, None)
         self._answer(pending, outcome)
 
-    def _decided(self, pending: Pending, *, held: bool = False) -> None:
-        """What is below waits for it no more; for what is held, until the same is asked again and decided."""
+    def _decided(self, pending: Pending) -> None:
+        """What is below waits for it no more; for what is held, the state says how long."""
         self.point.undecided -= 1
-        state, action = self._parts.state, pending.action
-        name = f"{action.task} {action.tool} {action.digest}" if held or self._held else ""
-        if held:
-            self._held.add(name)
-            state.asked(name, action.task)
-        elif name in self._held:
-            self._held.discard(name)
-            state.answered(name)
-        state.answered(action.id)
+        self._parts.state.answered(pending.action.id)
 
     async def settled(self) -> None:
         """As of a channel, and until no permit is out."""

@@ -309,7 +309,7 @@ class LogState:
             raise Tampered(f"Entry {index} of denials does not hold what its kind says ({error!r}).") from None
         self._forget_over()
         if kept is not None:
-            self._undecided.add(kept, str(body["task"]))
+            self._undecided.add(f"hold {kept}", str(body["task"]))
 
     def _tree(self, name: str) -> str | None:
         """The tree of an open task."""
@@ -319,7 +319,8 @@ class LogState:
     def _forget_over(self) -> None:
         """Holds that are over keep nobody waiting."""
         while self._holds.over:
-            self._undecided.remove(self._holds.over.pop())
+            self._undecided.remove(f"hold {self._holds.over.pop()}")
+        self._wake()
 
     def _answer(self, body: Mapping[str, Any], index: int) -> None:
         tree = self._tree(str(body["task"]))
