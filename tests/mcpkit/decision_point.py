@@ -27,6 +27,7 @@ def permit(frame: Frame, **changes: Any) -> Frame:
         "pin": frame["pin"],
         "digest": digest(frame["arguments"]),
         "expires_at": int(time.time() * 1000) + 5_000,
+        "start_by": int(time.time() * 1000) + 5_000,
     }
     return {"type": "permit", "permit": {**granted, **changes}}
 

@@ -48,11 +48,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._buffer += memoryview(self._incoming)[:nbytes]
+        came: list[dict[str, Any]] = []
         try:
             while (message := self._next()) is not None:
-                self.on_frame(message)
+                came.append(message)
         except InvalidInput:
             self.close()
+        if len(came) > 1:  # what takes authority away counts before what was given by it
+            came.sort(key=_gives)
+        for message in came:
+            self.on_frame(message)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason changes nothing
         self._transport = None
@@ -86,6 +91,10 @@ class Connection(asyncio.BufferedProtocol):
         body = bytes(self._buffer[frames.HEAD : end])
         del self._buffer[:end]
         return frames.decode(body)
+
+
+def _gives(frame: Mapping[str, Any]) -> bool:
+    return frame["type"] != "revoked"
 
 
 async def connect(

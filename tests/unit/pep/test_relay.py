@@ -13,7 +13,7 @@ from forestall.core.pin import definition_digest
 from forestall.pep.mcp.message import MAX_FROM_SERVER
 from forestall.pep.mcp.relay import CANCELLED_GRACE_MS, Relay
 from forestall.pep.mcp.stage import ANSWER_WITHIN_MS, MAX_NOTES
-from forestall.pep.mcp.thing import Connect, Say, Thing, ToClient, ToDecisionPoint, ToServer
+from forestall.pep.mcp.thing import Connect, End, Say, Thing, ToClient, ToDecisionPoint, ToServer
 from forestall.pep.mcp.tools import MAX_AGE_MS
 from tests.mcpkit.decision_point import deny
 from tests.mcpkit.session import decision
@@ -37,6 +37,7 @@ class Conversation:
         """What was told of messages that were refused for their form. Recorded at once."""
         self.said: list[str] = []
         self.connects = 0
+        self.ends: list[End] = []
 
     def do(self, things: list[Thing]) -> None:
         for thing in things:
@@ -56,6 +57,8 @@ class Conversation:
                     self.said.append(sentence)
                 case Connect():
                     self.connects += 1
+                case End():
+                    self.ends.append(thing)
 
     def client(self, value: object) -> None:
         self.do(self.relay.from_client(value if isinstance(value, bytes) else json.dumps(value).encode()))
@@ -70,8 +73,15 @@ class Conversation:
     def permits(self, to: dict[str, Any] | None = None, **changes: Any) -> None:
         asked = to or self.told[-1]
         granted = {"id": f"p{asked['id']}", "tool": asked["tool"], "pin": asked["pin"], "expires_at": self.now + 5000}
+        granted["start_by"] = self.now + 1000
         granted["digest"] = digest(asked["arguments"])
         self.answers({"type": "permit", "permit": {**granted, **changes}}, asked)
+
+    def permits_method(self, to: dict[str, Any] | None = None) -> None:
+        self.answers({"type": "permit", "permit": {"id": "p", "start_by": self.now + 1000}}, to)
+
+    def revokes(self, reason: str = "revoked", epoch: int = 7) -> None:
+        self.do(self.relay.from_decision_point({"type": "revoked", "reason": reason, "epoch": epoch}))
 
     def wait(self, milliseconds: int) -> None:
         self.now += milliseconds
@@ -715,7 +725,7 @@ def test_an_unknown_method_of_the_clients_is_asked_about(talk: Conversation, met
     talk.answers({"type": "deny", "decision": {}})
     assert (talk.to_server, talk.answer["error"]["code"]) == ([], -32601)
     talk.client(asked)
-    talk.answers({"type": "permit"})
+    talk.permits_method()
     assert json.loads(talk.to_server[-1]) == asked
     talk.server(result())
     assert talk.answer == result()
@@ -737,7 +747,7 @@ def test_an_unknown_method_of_the_servers_is_asked_about(talk: Conversation) -> 
     assert talk.to_client == []
     assert json.loads(talk.to_server[-1])["error"]["code"] == -32601
     talk.server(asked)
-    talk.answers({"type": "permit"})
+    talk.permits_method()
     assert talk.answer == asked
     talk.client(result("s"))
     assert json.loads(talk.to_server[-1]) == result("s")
@@ -749,7 +759,7 @@ def test_unknown_notifications_are_dropped_unless_permitted(talk: Conversation) 
         talk.answers({"type": "deny", "decision": {}})
         assert seen == []
         send({"jsonrpc": "2.0", "method": "notifications/new"})
-        talk.answers({"type": "permit"})
+        talk.permits_method()
         assert len(seen) == 1
 
 
@@ -988,3 +998,186 @@ def test_a_line_that_is_too_long_is_refused_with_its_id(talk: Conversation) -> N
         )
     )
     assert (talk.answer["id"], talk.answer["error"]["code"]) == ("big", -32600)
+
+
+# -- orders
+
+
+def running(talk: Conversation, identity: object = 1, **params: Any) -> None:
+    """A call that the server works on."""
+    talk.client(call(identity, **params))
+    talk.permits()
+    assert json.loads(talk.to_server[-1])["id"] == identity
+
+
+def reports(talk: Conversation) -> list[str]:
+    return [told["fate"] for told in talk.told if told["type"] == "performed"]
+
+
+@pytest.mark.parametrize("reason", ["revoked", "task_ended", "unheard_of", None])
+@pytest.mark.parametrize("meta", [{}, {"_meta": MODERN}], ids=["handshake", "modern"])
+def test_an_ended_task_cancels_what_runs_withholds_its_output_and_ends_the_session(
+    talk: Conversation, reason: Any, meta: dict[str, Any]
+) -> None:
+    running(talk, **meta)
+    talk.to_server.clear()
+    talk.revokes(reason)
+    (end,) = talk.ends
+    assert end.epoch == 7
+    (cancelled,) = map(json.loads, end.cancellations)
+    assert (cancelled["method"], cancelled["params"]["requestId"]) == ("notifications/cancelled", 1)
+    said = decision(talk.answer)
+    assert said["reason"] == (reason if reason == "task_ended" else "revoked")
+    assert (said["decision"], said["retry"]) == ("deny", "final")
+    assert "may have happened" in said["sentence"]
+    assert reports(talk) == ["ambiguous"]
+    assert not [told for told in talk.told if told["type"] == "confirmed"]  # not before the server is gone
+    shown = len(talk.to_client)
+    talk.server(result())
+    talk.server(NOTE)
+    assert (len(talk.to_client), talk.to_server) == (shown, [])
+
+
+def test_after_its_task_was_ended_every_call_is_still_put_to_the_decision_point_and_reaches_nobody(
+    talk: Conversation,
+) -> None:
+    talk.revokes()
+    talk.client(call(2))
+    assert talk.told[-1]["type"] == "ask"
+    talk.answers(deny("revoked"))
+    assert decision(talk.answer)["reason"] == "revoked"
+    talk.client(call(3))
+    talk.permits()  # which it must not
+    assert decision(talk.answer)["reason"] == "revoked"
+    assert talk.to_server == []
+
+
+@pytest.mark.parametrize("method", ["tools/list", "ping", "resources/read", "initialize"])
+def test_after_its_task_was_ended_every_other_request_is_an_error_at_once(talk: Conversation, method: str) -> None:
+    talk.revokes()
+    talk.client({"jsonrpc": "2.0", "id": 9, "method": method, "params": {}})
+    assert talk.answer["error"]["data"]["reason"] == "revoked"
+    talk.client({"jsonrpc": "2.0", "method": "notifications/initialized"})
+    assert talk.to_server == []
+
+
+def test_it_opens_no_new_task_by_itself_after_its_own_was_ended(talk: Conversation) -> None:
+    talk.revokes()
+    talk.do(talk.relay.lost())
+    talk.client(call(2))
+    assert decision(talk.answer)["reason"] == "revoked"
+    assert (talk.connects, talk.to_server) == (0, [])
+
+
+def test_a_request_that_is_no_call_is_told_too(talk: Conversation) -> None:
+    talk.client({"jsonrpc": "2.0", "id": 5, "method": "resources/read", "params": {}})
+    talk.revokes()
+    assert talk.answer["error"]["data"]["reason"] == "revoked"
+    assert [json.loads(line)["params"]["requestId"] for line in talk.ends[0].cancellations] == [5]
+
+
+def test_the_first_request_of_a_session_is_not_cancelled() -> None:
+    talk = Conversation()
+    talk.client({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}})
+    talk.revokes()
+    assert talk.ends[0].cancellations == ()
+    assert talk.answer["error"]["data"]["reason"] == "revoked"
+
+
+def test_a_call_that_waits_for_the_tools_list_is_told(talk: Conversation) -> None:
+    talk.wait(MAX_AGE_MS)
+    talk.client(call(2))
+    assert json.loads(talk.to_server[-1])["method"] == "tools/list"
+    talk.revokes()
+    assert decision(talk.answer)["reason"] == "revoked"
+
+
+@pytest.mark.parametrize("reason", ["revoked", "suspended"])
+def test_a_permit_from_before_the_order_is_not_begun(talk: Conversation, reason: str) -> None:
+    talk.client(call())
+    asked = talk.told[-1]
+    talk.revokes(reason)
+    talk.permits(asked)
+    assert talk.to_server == []
+    assert reports(talk) == ["not_started"]
+    assert decision(talk.answer)["reason"] == reason
+
+
+def test_a_method_permitted_before_the_order_is_not_passed_on(talk: Conversation) -> None:
+    talk.client({"jsonrpc": "2.0", "id": 1, "method": "x/y"})
+    asked = talk.told[-1]
+    talk.revokes("suspended")
+    talk.permits_method(asked)
+    assert talk.to_server == []
+    assert talk.answer["error"]["data"]["reason"] == "suspended"
+
+
+def test_a_suspension_is_confirmed_at_once_and_leaves_alone_what_runs(talk: Conversation) -> None:
+    running(talk)
+    talk.revokes("suspended", 3)
+    assert talk.told[-1] == {"type": "confirmed", "epoch": 3}
+    talk.server(result())
+    talk.answers({"type": "release"})
+    assert talk.answer == result()
+    talk.client(call(2))  # and the decision point says when it is over
+    talk.permits()
+    assert json.loads(talk.to_server[-1])["id"] == 2
+    assert talk.ends == []
+
+
+def test_a_release_that_comes_with_the_end_is_not_taken(talk: Conversation) -> None:
+    running(talk)
+    talk.server(result())
+    told = talk.told[-1]
+    talk.revokes()
+    talk.answers({"type": "release"}, told)
+    assert decision(talk.answer)["reason"] == "outcome_unknown"
+
+
+def test_a_second_end_is_confirmed_too(talk: Conversation) -> None:
+    talk.revokes(epoch=1)
+    talk.revokes("suspended", epoch=2)
+    assert [end.epoch for end in talk.ends] == [1, 2]
+    assert talk.relay.ended == "revoked"
+
+
+@pytest.mark.parametrize("changes", [{"start_by": 0}, {"start_by": None}, {"start_by": True}, {"start_by": "soon"}])
+def test_a_permit_whose_lease_ran_out_is_not_begun(talk: Conversation, changes: dict[str, Any]) -> None:
+    talk.client(call())
+    talk.permits(**changes)
+    assert talk.to_server == []
+    assert reports(talk) == ["not_started"]
+    assert decision(talk.answer)["reason"] == "unavailable"
+
+
+def test_a_decision_point_that_missed_its_heartbeats_is_not_waited_for(talk: Conversation) -> None:
+    talk.relay.heartbeat_ms = 1000
+    talk.client(call(1))
+    asked = talk.told[-1]
+    talk.wait(3001)
+    assert decision(talk.answer)["reason"] == "unavailable"  # what waited
+    talk.client(call(2))
+    assert decision(talk.answer)["reason"] == "unavailable"  # what comes
+    assert talk.told[-1]["type"] == "cancel"
+    talk.permits(asked)  # it goes on, and so does everything else
+    assert reports(talk) == ["not_started"]
+    talk.client(call(3))
+    talk.permits()
+    assert json.loads(talk.to_server[-1])["id"] == 3
+
+
+def test_a_beat_is_a_word(talk: Conversation) -> None:
+    talk.relay.heartbeat_ms = 1000
+    for _ in range(5):
+        talk.wait(1000)
+        talk.do(talk.relay.from_decision_point({"type": "beat"}))
+    talk.client(call())
+    assert talk.told[-1]["type"] == "ask"
+
+
+def test_what_ran_while_the_decision_point_was_silent_is_still_reported(talk: Conversation) -> None:
+    talk.relay.heartbeat_ms = 1000
+    running(talk)
+    talk.wait(10_000)
+    talk.server(result())
+    assert reports(talk) == ["done"]

@@ -7,6 +7,7 @@ The rules, in the order of the code:
 - What reaches the server is written anew from the value that was decided.
 - A permit that is not used is reported `not_started`; one that may have been used, `ambiguous`.
 - What the server answers reaches the client only after the decision point has recorded the outcome.
+- When the task is ended, what runs is cancelled, and nothing that it answers reaches the client.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ from forestall.core.reason import Reason
 from forestall.pep.mcp import denial
 from forestall.pep.mcp.message import Id, Message, encode, require_one_case
 from forestall.pep.mcp.tools import NO_PIN, Definitions
-from forestall.pep.mcp.want import Forward, Interrupted, Late, Lost, Ready, Report, ServerGone, Talk, Tell
+from forestall.pep.mcp.want import (
+    Ended,
+    Forward,
+    Interrupted,
+    Late,
+    Lost,
+    Ready,
+    Report,
+    ServerGone,
+    Talk,
+    Tell,
+)
 
 ATTEMPTS = 3
 """Decisions on one call, when its tool's definition changes while it is decided."""
@@ -98,6 +110,8 @@ def govern(call: Call, definitions: Definitions, burn: Callable[[str, int], bool
             answer = yield Tell({"type": "ask", "tool": call.tool, "pin": pin, "arguments": call.arguments})
         except Lost:
             return _denied(call, Reason.UNAVAILABLE)
+        except Ended as ended:
+            return _denied(call, ended.reason)
         except Late:
             return _denied(
                 call, Reason.DEADLINE, "The server's list of tools, or the decision, took too long. Nothing was done."
@@ -131,6 +145,9 @@ def _carry_out(call: Call, permit: str) -> Talk:
         answer: Message = yield Forward(call.line)
     except Lost:
         return _unknown(call, permit, "the decision point was lost while the tool ran, so its output is withheld.")
+    except Ended as ended:
+        yield _performed(permit, Fate.AMBIGUOUS, detail="the task was ended while the tool ran")
+        return None if call.cancelled else denial.ended(call.id, ended.reason, permit, modern=call.modern)
     except Late:
         yield _performed(permit, Fate.AMBIGUOUS, detail="cancelled, and never answered")
         return None

@@ -64,6 +64,12 @@ def unknown_outcome(request: Id, permit: str, sentence: str, *, modern: bool) ->
     return _result(request, told["sentence"], told, modern=modern)
 
 
+def ended(request: Id, reason: Reason, permit: str, *, modern: bool) -> bytes:
+    """The answer to a call that was permitted and started, and whose task was ended while it ran."""
+    sentence = f"{reason.advice.sentence} The call had been started and was cancelled; it may have happened."
+    return refusal(request, {**own_decision(reason), "decision_id": permit, "sentence": sentence}, modern=modern)
+
+
 def error(request: Id | None, code: int, sentence: str, decision: Mapping[str, Any] | None = None) -> bytes:
     """A protocol error; with `decision`, a denial of what is no call."""
     said: dict[str, Any] = {"code": code, "message": sentence}

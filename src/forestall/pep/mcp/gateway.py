@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forestall.core.errors import ForestallError
+from forestall import frame as frames
+from forestall.core.errors import ForestallError, Refused, Unavailable
 from forestall.pep.client import Connection, Prove, connect
 from forestall.pep.mcp import canary
 from forestall.pep.mcp.message import MAX_FROM_CLIENT, MAX_FROM_SERVER
 from forestall.pep.mcp.pipes import Lines, Sink, Source, TooLong
 from forestall.pep.mcp.process import Server
 from forestall.pep.mcp.relay import Relay
-from forestall.pep.mcp.thing import Connect, Say, Thing, ToClient, ToDecisionPoint, ToServer
+from forestall.pep.mcp.thing import Connect, End, Say, Thing, ToClient, ToDecisionPoint, ToServer
 
 MAX_WAITING = 1024 * 1024
 """Bytes that wait for a slow reader before its writers are read no further. A whole message may go beyond it."""
@@ -37,6 +38,12 @@ END_WITHIN_S = 10.0
 
 KILL_AFTER_S = 1.5
 """Seconds from SIGTERM to SIGKILL. Shorter than the 2 s that the MCP SDK gives a gateway before it is killed itself."""
+
+TASK_ENDED_TERM_S = 0.1
+TASK_ENDED_KILL_S = 0.5
+"""Seconds that the server has to end by itself, and after SIGTERM, when its task was ended. The acknowledgement waits
+for it, and for a second at most.
+"""
 
 DRAIN_WITHIN_S = 1.0
 """Seconds for the last outcomes to be recorded, and the last lines to be read, once the server has ended."""
@@ -67,7 +74,8 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Until the server has ended: its exit status, negative for the signal that it died of.
+    """Until the server has ended: its exit status, negative for the signal that it died of. Where its task was ended,
+    until the client has left: the exit code of a refusal.
 
     Raises:
         ForestallError: the gateway refuses to start, or has to stop.
@@ -95,6 +103,9 @@ class _Gateway:
         self._ticking: asyncio.TimerHandle | None = None
         self._fault: BaseException | None = None
         self._client_ended = False
+        self._client_left = False
+        self._epoch: int | None = None
+        """What is confirmed once the server is gone."""
         self._from_client = Lines(MAX_FROM_CLIENT)
         self._from_server = Lines(MAX_FROM_SERVER)
         self._timers: list[asyncio.TimerHandle] = []
@@ -117,7 +128,7 @@ class _Gateway:
             status = await self._buried()
         if self._fault is not None:
             raise self._fault
-        return status
+        return status if self._relay.ended is None else Refused.exit_code
 
     def _open_pipes(self) -> None:
         standard_input, standard_output = _take_standard()
@@ -154,6 +165,8 @@ class _Gateway:
         connection.on_frame = self._frame
         connection.on_lost = self._lost
         self._connection = connection
+        heartbeat = connection.welcome.get("heartbeat_ms")
+        self._relay.heartbeat_ms = heartbeat if type(heartbeat) is int else 0
         self._served = True
 
     async def _reconnect(self) -> None:
@@ -176,7 +189,7 @@ class _Gateway:
 
     def _lost(self) -> None:
         self._connection = None
-        if not self._stopped.is_set():
+        if not self._stopped.is_set() and self._relay.ended is None:
             say("The decision point was lost. Calls are denied until it is back.")
         self._do(self._relay.lost())
 
@@ -219,6 +232,8 @@ class _Gateway:
                 case Connect():
                     if self._connecting is None:
                         self._connecting = self._loop.create_task(self._reconnect())
+                case End(cancellations, epoch):
+                    self._end(cancellations, epoch)
                 case Say(sentence):
                     say(sentence)
         self._balance()
@@ -232,16 +247,46 @@ class _Gateway:
         self._client.pause(slow_client or deciding or self._to_server.waiting > MAX_WAITING)
         if self._client_ended and not self._relay.undecided:
             self._close_server_input()
-        if self._output_ended.is_set() and not self._relay.unreported:  # else an answer may still be released
+        if self._relay.ended is not None and not (self._client_left and self._server.exited.done()):
+            return
+        if self._relay.ended is not None and not self._relay.undecided:
+            self._stopped.set()
+        if self._output_ended.is_set() and not self._relay.unreported:  # else an answer may be released yet
             self._to_client.close()
             if self._to_client.broken:
                 self._quiet.set()
 
     # -- the end
 
+    def _end(self, cancellations: Iterable[bytes], epoch: int) -> None:
+        """The task was ended: end the server, and stay to say so to the client until that leaves."""
+        again, self._epoch = self._epoch is not None, epoch
+        if self._server.exited.done():
+            self._confirm()
+        elif not again:
+            self._to_server.discard()
+            for line in cancellations:
+                self._to_server.write(line + b"\n")
+            self._to_server.close()
+            for seconds, number in ((TASK_ENDED_TERM_S, signal.SIGTERM), (TASK_ENDED_KILL_S, signal.SIGKILL)):
+                self._timers.append(self._loop.call_later(seconds, self._server.signal, number))
+
+    def _server_exited(self) -> None:
+        if self._relay.ended is None:
+            self._stopped.set()
+            return
+        self._server.signal(signal.SIGKILL)  # what it started, and left behind
+        self._confirm()
+        self._balance()
+
+    def _confirm(self) -> None:
+        if self._connection is not None:
+            self._connection.send(frames.encode({"type": "confirmed", "epoch": self._epoch}))
+
     def _client_gone(self) -> None:
         """The client ended its side. What it asked for before is still decided, and only then the server told."""
         self._client.end()
+        self._client_left = True
         if self._from_client.unfinished:
             say("The client ended in the middle of a message; it was not passed on.")
         self._client_ended = True
@@ -259,6 +304,8 @@ class _Gateway:
         self._terminate_after(END_WITHIN_S)
 
     def _signalled(self, number: int) -> None:
+        if self._server.exited.done():
+            self._stopped.set()
         self._server.signal(number)
         if number != signal.SIGINT:
             self._timers.append(self._loop.call_later(KILL_AFTER_S, self._server.signal, signal.SIGKILL))
@@ -268,7 +315,7 @@ class _Gateway:
             self._timers.append(self._loop.call_later(later, self._server.signal, number))
 
     async def _until_ended(self) -> None:
-        self._server.exited.add_done_callback(lambda _: self._stopped.set())
+        self._server.exited.add_done_callback(lambda _: self._server_exited())
         await self._stopped.wait()
         if self._fault is not None:
             return
@@ -317,6 +364,7 @@ async def _prove(connection: Connection, server: str) -> None:
 
     Raises:
         Fault: one was not denied, or something of them would have reached the server.
+        Unavailable: the task was ended meanwhile.
     """
     relay = canary.canary_relay(server, wall, steady)
     answers: list[bytes] = []
@@ -341,6 +389,8 @@ async def _prove(connection: Connection, server: str) -> None:
         do(relay.from_client(line))
     with suppress(TimeoutError):
         await asyncio.wait_for(done.wait(), canary.WITHIN_S)
+    if relay.ended is not None:
+        raise Unavailable(relay.ended.advice.sentence)
     if reached:
         raise Fault("A canary call reached the server; the gateway does not start. Please report it.")
     if passed := canary.passed(answers):

@@ -138,6 +138,17 @@ class Sink:
             if self._queue:
                 self._loop.add_writer(self._fd, self._writable)
 
+    def discard(self) -> None:
+        """Throw away what the other side did not take. A line that it took a part of ends here."""
+        if not self._queue:
+            return
+        broken_off = len(self._queue[0]) < len(self._queue[0].obj)
+        self._queue.clear()
+        self.waiting = 0
+        self._loop.remove_writer(self._fd)
+        if broken_off:
+            self.write(b"\n")
+
     def close(self) -> None:
         """Close the descriptor once everything is written."""
         self._closing = True

@@ -32,7 +32,7 @@ from forestall.pep.mcp.message import (
 from forestall.pep.mcp.methods import Treatment
 from forestall.pep.mcp.stage import MAX_OPEN, Open, Stage
 from forestall.pep.mcp.talks import drop, refuse, refuse_call, show_tools, unknown_from_client, unknown_from_server
-from forestall.pep.mcp.thing import Thing, ToServer
+from forestall.pep.mcp.thing import Thing
 from forestall.pep.mcp.tools import Definitions
 from forestall.pep.mcp.want import (
     ServerGone,
@@ -75,7 +75,7 @@ class Relay(Stage):
 
     def from_server(self, line: bytes) -> list[Thing]:
         """A line came from the server. What is not JSON is taken for its log, and dropped."""
-        if not looks_like_json(line):
+        if self.ended is not None or not looks_like_json(line):
             return []
         try:
             elements = split_batch(line, MAX_FROM_SERVER) if is_batch(line) else [line]
@@ -93,7 +93,8 @@ class Relay(Stage):
         return self._take()
 
     def too_long_from_server(self, ends: bytes) -> list[Thing]:
-        self._unreadable(ends, f"it is longer than {MAX_FROM_SERVER} bytes.")
+        if self.ended is None:
+            self._unreadable(ends, f"it is longer than {MAX_FROM_SERVER} bytes.")
         return self._take()
 
     # -- from the client
@@ -152,7 +153,7 @@ class Relay(Stage):
             return
         if message.id is not None:
             del self._asked_by_server[message.id]
-        self._out.append(ToServer(message.line))
+        self._to_server(message.line)
 
     def _client_request(self, message: Message, batch: Batch | None) -> None:
         assert message.id is not None
@@ -162,9 +163,13 @@ class Relay(Stage):
             return
         if batch is not None:
             batch.expect()
+        treatment = methods.treatment(methods.CLIENT, message.method, self._eras)
+        if self.ended is not None and treatment in {Treatment.LISTED, Treatment.RELAYED}:
+            self._answer(self._over(message.id, self.ended), batch)
+            return
         item = Open(message.id, message.method, methods.PROTOCOL_VERSION in _meta(message), batch)
         self._open[message.id] = item
-        match methods.treatment(methods.CLIENT, message.method, self._eras):
+        match treatment:
             case Treatment.DECIDED:
                 self._client_call(item, message)
             case Treatment.LISTED:
@@ -194,7 +199,7 @@ class Relay(Stage):
             self._say_once("client-call", sentence)
             self._note(drop(sentence), None)
         elif message.method != "notifications/cancelled" or self._cancel(message):
-            self._out.append(ToServer(message.line))
+            self._to_server(message.line)
 
     def _cancel(self, message: Message) -> bool:
         """The client wants this no more. Does the server know of it?"""

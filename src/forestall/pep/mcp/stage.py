@@ -13,15 +13,17 @@ from typing import Any
 from forestall import frame as frames
 from forestall.core.errors import InvalidInput
 from forestall.core.model import Fate
+from forestall.core.reason import Reason
 from forestall.pep.mcp import denial
 from forestall.pep.mcp.batch import Batch
 from forestall.pep.mcp.call import Call
 from forestall.pep.mcp.message import Id, Message, encode
 from forestall.pep.mcp.talks import list_tools
-from forestall.pep.mcp.thing import Connect, Say, Thing, ToClient, ToDecisionPoint, ToServer
+from forestall.pep.mcp.thing import Connect, End, Say, Thing, ToClient, ToDecisionPoint, ToServer
 from forestall.pep.mcp.tools import Definitions
 from forestall.pep.mcp.want import (
     AnswerServer,
+    Ended,
     Forward,
     Hand,
     Interrupted,
@@ -42,6 +44,9 @@ MAX_OPEN = 4096
 ANSWER_WITHIN_MS = 30_000
 """For the decision point's answers, and for the server's to the gateway's own questions."""
 
+SILENT_BEATS = 3
+"""Heartbeats without a word after which the decision point counts as gone."""
+
 MAX_RELISTS = 3
 """Times the tools are listed again because they changed while they were listed."""
 
@@ -51,6 +56,10 @@ and no more."""
 
 NOTE = "(a note of what was refused)"
 LISTING = "(the gateway's own listing)"
+EFFECTS = frozenset({"ask", "method"})
+"""Frames that ask for leave to do something: not worth sending to a decision point that says nothing."""
+
+STOPPING = {reason.value: reason for reason in (Reason.REVOKED, Reason.SUSPENDED, Reason.TASK_ENDED)}
 WAIT = object()
 ENDED = "The server ended before it answered"
 
@@ -85,8 +94,10 @@ class Waiter:
     open: Open | None
     """None where nobody waits: a report, or an ask that was given up."""
     due: int
-    permits: bool
-    """Would a permit in answer have to be reported on?"""
+    kind: str
+    """The frame's type."""
+    void: Reason | None = None
+    """Why a permit in answer is good for nothing: it was given before the task was ended, or suspended."""
 
 
 class Stage:
@@ -110,6 +121,12 @@ class Stage:
         self._relists = 0
         self._notes = 0
         self._connected = True
+        self._heard = steady()
+        """When the decision point said something last."""
+        self.heartbeat_ms = 0
+        """How often it does at least; 0: it does not say."""
+        self.ended: Reason | None = None
+        """Why the task is over; nothing reaches the server any more, and nothing of it the client."""
         self._server_ended = False
         self._frames = 0
         self._questions = 0
@@ -122,15 +139,63 @@ class Stage:
 
     def from_decision_point(self, frame: Mapping[str, Any]) -> list[Thing]:
         """A frame came from the decision point."""
+        self._heard = self._steady()
         identity = frame.get("id")
         waiter = self._waiting.pop(identity, None) if type(identity) is int else None
-        if waiter is not None and waiter.open is not None:
-            self._step(waiter.open, frame)
-        elif waiter is not None and waiter.permits and frame["type"] == "permit":
-            permit = frame.get("permit")
-            identity = permit.get("id") if isinstance(permit, dict) else None
-            self._report({"type": "performed", "permit": identity, "fate": Fate.NOT_STARTED.value})
+        if waiter is not None:
+            self._answered(waiter, frame)
+        elif frame["type"] == "revoked":
+            self._revoked(frame)
         return self._take()
+
+    def _answered(self, waiter: Waiter, frame: Mapping[str, Any]) -> None:
+        if frame["type"] == "permit":
+            void = waiter.void or (None if self._in_time(frame) else Reason.UNAVAILABLE)
+            if waiter.kind == "ask" and (void is not None or waiter.open is None):
+                permit = frame.get("permit")
+                identity = permit.get("id") if isinstance(permit, dict) else None
+                self._report({"type": "performed", "permit": identity, "fate": Fate.NOT_STARTED.value})
+            if void is not None:
+                frame = {"type": "deny", "decision": denial.own_decision(void)}
+        elif frame["type"] == "release" and self.ended is not None:
+            frame = {"type": "withhold", "sentence": self.ended.advice.sentence}
+        if waiter.open is not None:
+            self._step(waiter.open, frame)
+
+    def _in_time(self, frame: Mapping[str, Any]) -> bool:
+        """Is the permit's lease still running? What was stopped for longer starts nothing."""
+        permit = frame.get("permit")
+        start_by = permit.get("start_by") if isinstance(permit, dict) else None
+        return type(start_by) is int and self._wall() < start_by
+
+    def _revoked(self, frame: Mapping[str, Any]) -> None:
+        """The task was ended or suspended: no permit that was given before is begun. What is not understood ended it.
+
+        A suspension leaves alone what runs; everything else cancels it, withholds its output and ends the session.
+        """
+        reason, epoch = STOPPING.get(str(frame.get("reason")), Reason.REVOKED), frame.get("epoch")
+        epoch = epoch if type(epoch) is int else 0
+        for waiter in self._waiting.values():
+            waiter.void = waiter.void or reason
+        if reason is Reason.SUSPENDED and self.ended is None:
+            self._tell({"type": "confirmed", "epoch": epoch})
+            return
+        self._end(self.ended or reason, epoch)
+
+    def _end(self, reason: Reason, epoch: int) -> None:
+        running = [item for item in self._open.values() if item.at_server]
+        cancellations = tuple(_cancellation(item.id) for item in running if item.method != "initialize")
+        self.ended = reason
+        self._out.append(End(cancellations, epoch))
+        self._say_once("ended", f"{reason.advice.sentence} Its server is ended; calls are denied.")
+        unlisted, self._unlisted = self._unlisted, []
+        for item in [*running, *(item for item, _ in unlisted)]:
+            self._interrupt(item, Ended(reason))
+
+    def _to_server(self, line: bytes) -> None:
+        """The one way there."""
+        if self.ended is None:
+            self._out.append(ToServer(line))
 
     def lost(self) -> list[Thing]:
         """The decision point is gone: nothing that it permitted is good any more."""
@@ -147,6 +212,7 @@ class Stage:
     def connected(self) -> list[Thing]:
         """The decision point was found again: another connection, another task."""
         self._connected = True
+        self._heard = self._steady()
         offline, self._offline = self._offline, []
         for item, want in offline:
             self._ready(item, want)
@@ -168,17 +234,26 @@ class Stage:
     def tick(self) -> list[Thing]:
         """Time passed. Wanted about once a second while `busy`."""
         now = self._steady()
-        for identity in [identity for identity, waiter in self._waiting.items() if waiter.open and waiter.due <= now]:
+        for identity in [identity for identity, waiter in self._waiting.items() if self._too_long(waiter, now)]:
             waiter = self._waiting[identity]
             item, waiter.open = waiter.open, None
             self._tell({"type": "cancel", "id": identity})
             if item is not None:
-                self._interrupt(item, Late())
+                self._interrupt(item, Late() if waiter.due <= now else Lost())
         for item in [
             item for item in self._open.values() if item.at_server and item.due is not None and item.due <= now
         ]:
             self._interrupt(item, Late())
         return self._take()
+
+    def _too_long(self, waiter: Waiter, now: int) -> bool:
+        if waiter.open is None:
+            return False
+        return waiter.due <= now or (waiter.kind in EFFECTS and self._silent(now))
+
+    def _silent(self, now: int) -> bool:
+        """Has the decision point missed its heartbeats: is it stopped, or out of reach?"""
+        return 0 < self.heartbeat_ms * SILENT_BEATS < now - self._heard
 
     @property
     def busy(self) -> bool:
@@ -220,10 +295,16 @@ class Stage:
         item.muted = item.cancelled
         if item.talk is not None:
             self._step(item, why)
+        elif isinstance(why, Ended) and item.id is not None:
+            self._finish(item, self._over(item.id, why.reason))
         elif isinstance(why, ServerGone) and not self._server_ended and item.id is not None:
             self._finish(item, denial.error(item.id, denial.INTERNAL_ERROR, f"{why}."))
         else:
             self._finish(item, None)
+
+    def _over(self, identity: Id, reason: Reason) -> bytes:
+        """The answer to what is no call, once the task was ended."""
+        return denial.error(identity, denial.INTERNAL_ERROR, reason.advice.sentence, denial.own_decision(reason))
 
     def _step(self, item: Open, answer: Any) -> None:
         """Resume a conversation, until it has to wait for somebody, or ends."""
@@ -252,24 +333,25 @@ class Stage:
                 return self._question(item, method, params)
             case Hand(message, to_server):
                 if to_server:
-                    self._out.append(ToServer(message.line))
+                    self._to_server(message.line)
                 else:
                     self._hand_to_client(message)
             case AnswerServer(line):
-                self._out.append(ToServer(line))
+                self._to_server(line)
         return None
 
     def _ask(self, item: Open, frame: dict[str, Any]) -> Any:
         self._frames += 1
-        if not self._tell({**frame, "id": self._frames}):
+        now, kind = self._steady(), frame["type"]
+        if (kind in EFFECTS and self._silent(now)) or not self._tell({**frame, "id": self._frames}):
             return Lost()
-        self._waiting[self._frames] = Waiter(item, self._steady() + ANSWER_WITHIN_MS, frame["type"] == "ask")
+        self._waiting[self._frames] = Waiter(item, now + ANSWER_WITHIN_MS, kind)
         return WAIT
 
     def _report(self, frame: dict[str, Any]) -> None:
         self._frames += 1
         if self._tell({**frame, "id": self._frames}):
-            self._waiting[self._frames] = Waiter(None, 0, permits=False)
+            self._waiting[self._frames] = Waiter(None, 0, frame["type"])
 
     def _tell(self, frame: dict[str, Any]) -> bool:
         """Was it sent? Not without a decision point, nor if it is longer than a frame."""
@@ -288,10 +370,12 @@ class Stage:
 
     def _forward(self, item: Open, line: bytes) -> Any:
         self._hold(item, 0)
+        if self.ended is not None:
+            return Ended(self.ended)
         if self._server_ended:
             return ServerGone(ENDED)
         item.at_server = True
-        self._out.append(ToServer(line))
+        self._to_server(line)
         return WAIT
 
     def _question(self, item: Open, method: str, params: Mapping[str, Any]) -> Any:
@@ -307,6 +391,8 @@ class Stage:
         return self._forward(item, encode({"jsonrpc": "2.0", "id": identity, "method": method, "params": params}))
 
     def _require_ready(self, item: Open, want: Ready) -> Any:
+        if self.ended is not None:  # the denial is recorded by whoever ended it, as long as that is there
+            return None if self._connected else Ended(self.ended)
         if not self._connected:
             if not self._offline:
                 self._out.append(Connect())
@@ -361,7 +447,7 @@ class Stage:
 
     def _relay(self, item: Open, message: Message) -> None:
         item.at_server = True
-        self._out.append(ToServer(message.line))
+        self._to_server(message.line)
 
     def _finish(self, item: Open, line: bytes | None) -> None:
         if item.id is not None:
@@ -395,3 +481,9 @@ class Stage:
     def _take(self) -> list[Thing]:
         out, self._out = self._out, []
         return out
+
+
+def _cancellation(request: Id | None) -> bytes:
+    """As every revision has it (MCP, "Cancellation")."""
+    params = {"requestId": request, "reason": "The task was ended."}
+    return encode({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})

@@ -26,10 +26,20 @@ class Connect:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """The task was ended. Take back what the server was not given yet, send it these lines, end it with all that it
+    started, and confirm `epoch` to the decision point once it is gone.
+    """
+
+    cancellations: tuple[bytes, ...]
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Tell the user, on standard error."""
 
     sentence: str
 
 
-Thing = ToClient | ToServer | ToDecisionPoint | Connect | Say
+Thing = ToClient | ToServer | ToDecisionPoint | Connect | End | Say

@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from forestall.core.reason import Reason
 from forestall.pep.mcp.message import Message
 
 
@@ -73,6 +74,14 @@ class Interrupted(Exception):
 
 class Lost(Interrupted):
     """The decision point is gone."""
+
+
+class Ended(Interrupted):
+    """The task was ended, and the session with it."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.advice.sentence)
+        self.reason = reason
 
 
 class Late(Interrupted):
