@@ -44,6 +44,9 @@ class Serve:
     """Milliseconds that a call of a delegated task waits for what is undecided above it, where policy says that it has
     to (`@after_upstream`). Never more than four fifths of `decision_timeout_ms`.
     """
+    heartbeat_ms: int = _limit(1_000, 100, 60_000)
+    """Milliseconds after which an enforcement point that has heard nothing is told that the decision point is there.
+    One that has heard nothing for three of them refuses what it is asked to do."""
     outcome_timeout_s: int = _limit(3_600, 1, 86_400)
     """Seconds that a permitted call may run before its outcome is settled as ambiguous."""
     allowed_uids: tuple[int, ...] = ()

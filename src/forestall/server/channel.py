@@ -32,6 +32,8 @@ class Channel(asyncio.BufferedProtocol):
         self._busy = 0
         """Frames that are being handled beside the loop; those after them wait."""
         self._ended = False
+        self.spoke = False
+        """Was something sent since it was last looked at?"""
         self._known = False
         """Has the peer said who it is?"""
         self._tasks: set[asyncio.Future[Any]] = set()
@@ -126,6 +128,7 @@ class Channel(asyncio.BufferedProtocol):
     def send(self, frame: dict[str, Any]) -> None:
         if self._ended or self._transport is None:
             return
+        self.spoke = True
         self._transport.write(encode(frame))
         if self._transport.get_write_buffer_size() > MAX_UNREAD:
             self._transport.abort()

@@ -43,6 +43,7 @@ from forestall.server.frames import (
     frame_id,
     permit_frame,
     read_ask,
+    read_confirmed,
     read_hello,
     read_method,
     read_performed,
@@ -51,6 +52,7 @@ from forestall.server.frames import (
     refusal_frame,
 )
 from forestall.server.judge import Quarantine, Verdict, judge
+from forestall.server.notice import Notice
 from forestall.server.pending import Counts, Pending, withheld
 from forestall.wire import Handler, Parts, Rules, find_tool, gather, handlers, record
 
@@ -64,6 +66,10 @@ class _Table:
 
     rules: Rules
     handlers: Mapping[type, Handler] = field(repr=False)
+
+
+ENDED = frozenset({Reason.REVOKED, Reason.TASK_ENDED})
+"""Why a task is over, and not only suspended."""
 
 
 class Connection(Channel):
@@ -87,6 +93,9 @@ class Connection(Channel):
         self.hello: Hello | None = None
         self.subject: Subject | None = None
         self.grant: Grant | None = None
+        self.stopped: Reason | None = None
+        """Why its task gets no permit, once it was told."""
+        self._notices: list[Notice] = []
         self.counts = Counts()
         self.finished = asyncio.Event()
         """Everything is settled and the task is closed."""
@@ -121,10 +130,13 @@ class Connection(Channel):
             self._timer.cancel()
         for pending in tuple(self._pending.values()):
             self._give_up(pending, "the connection ended")
+        for notice in self._notices:
+            notice.settle(confirmed=False)
 
     async def _finish(self) -> None:
         await self.settled()
-        if self.grant is not None and self._lineage is None:
+        state = self._parts.state
+        if self.grant is not None and self._lineage is None and state.find_grant(self.grant.task) is not None:
             with suppress(CannotDo):  # left open, it is closed at the next start
                 flow = close_task(self.grant.task, "disconnected", self._parts.now())
                 await run_async(flow, self._handlers())
@@ -186,6 +198,7 @@ class Connection(Channel):
             return
         if not self._ended:
             self._welcome()
+            self.point.orders.look(self)
 
     def _turn_away(self, error: CannotDo) -> None:
         self.refuse(f"This connection is refused: {error.detail or error.reason.value}.")
@@ -238,8 +251,36 @@ class Connection(Channel):
                 "assurance": self.subject.assurance.value,
                 "policy_digest": self._parts.rules.engine.digest,
                 "version": __version__,
+                "heartbeat_ms": self._parts.config.serve.heartbeat_ms,
             }
         )
+
+    # -- its task, ended or suspended by somebody else
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is released on it, and nobody has to be told."""
+        return self._ended or self.stopped in ENDED
+
+    def stop(self, reason: Reason, epoch: int) -> None:
+        """No permit from now on; nor any output, if the task is over. Whoever is at the other end has to confirm it."""
+        self.stopped = reason
+        self._notices = [*self.unanswered, Notice(self._loop, reason, epoch, self.abort)]
+        self.send({"type": "revoked", "reason": reason.value, "epoch": epoch})
+
+    def resume(self) -> None:
+        """It was suspended, if anything, and is no more. Nobody has to be told: it asks, and is answered."""
+        self.stopped = None
+
+    @property
+    def unanswered(self) -> list[Notice]:
+        """What it was told and has not confirmed."""
+        return [notice for notice in self._notices if not notice.confirmed.done()]
+
+    def _confirmed(self, frame: Mapping[str, Any]) -> None:
+        epoch = read_confirmed(frame)
+        for notice in self._notices:
+            notice.confirm(epoch)
 
     # -- an enforcement point's requests
 
@@ -390,14 +431,15 @@ class Connection(Channel):
                 self._deny(pending, outcome)
             case Done() if pending.is_method:
                 self.counts.permitted += 1
-                self.send(permit_frame(pending.frame, outcome.permit))
-            case Done():
+                self.send(permit_frame(pending.frame, outcome.permit, self._parts.now()))
+            case Done() if self.stopped not in ENDED:
                 self.send({"type": "release", "id": pending.reported})
             case Undone() if pending.outcome is None:
                 self._deny(pending, Deny(pending.action.id, outcome.reason))
             case _ if pending.reported is not None:
                 fate = outcome.fate if isinstance(outcome, Undone) else Fate.AMBIGUOUS
-                self.send({"type": "withhold", "id": pending.reported, "sentence": withheld(fate)})
+                why = self.stopped.advice.sentence if self.stopped in ENDED else withheld(fate)
+                self.send({"type": "withhold", "id": pending.reported, "sentence": why})
             case _:
                 pass  # the connection is gone, or the permit ran out of time: there is no frame to answer
 
@@ -498,7 +540,10 @@ class Connection(Channel):
         pending = self._by_action.get(ask.permit.id)
         if self._ended or pending is None or pending.answered:
             raise NotStarted(Reason.CANCELLED)
-        if self._parts.now() >= ask.permit.expires_at:
+        if self.stopped is not None:
+            raise NotStarted(self.stopped)
+        at = self._parts.now()
+        if at >= ask.permit.expires_at:
             raise NotStarted(Reason.DEADLINE)
         if pending.is_method:
             return Result(None)
@@ -509,7 +554,7 @@ class Connection(Channel):
         limit = self._parts.config.serve.outcome_timeout_s
         pending.timer = self._loop.call_later(limit, self._give_up, pending, "there was no report in time")
         self.counts.permitted += 1
-        self.send(permit_frame(pending.frame, ask.permit))
+        self.send(permit_frame(pending.frame, ask.permit, at))
         return outcome
 
     _REQUESTS: Mapping[str, Callable[[Connection, Mapping[str, Any]], None]] = {
@@ -520,6 +565,7 @@ class Connection(Channel):
         "performed": _performed,
         "refused": _refused,
         "cancel": _cancel,
+        "confirmed": _confirmed,
     }
 
     @property

@@ -11,11 +11,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.errors import InvalidInput
-from forestall.core.model import Deny, Fate, Hold, Permit
+from forestall.core.model import Deny, Fate, Hold, Permit, Risk
 from forestall.core.reason import Reason
 from forestall.frame import PROTOCOL
 from forestall.policy.schema import METHOD_SERVER
+
+LEASE_MS = 1_000
+"""Milliseconds from the answer within which an enforcement point starts what was permitted, or does not. An order is
+acknowledged after this time at the latest.
+"""
 
 MAX_TEXT = 512
 """Characters of a name, a pin or a detail."""
@@ -176,8 +182,36 @@ def read_refused(frame: Mapping[str, Any]) -> Told:
     reason, detail = _text(frame, "reason"), frame.get("detail", "")
     if reason not in TOLD_REASONS or not isinstance(detail, str):
         raise InvalidInput("`reason` is not one that an enforcement point refuses for, or `detail` is not a text.")
-    shown = "".join(letter if letter.isprintable() else " " for letter in detail[:MAX_TEXT])
-    return Told(frame_id(frame), Reason(reason), shown)
+    return Told(frame_id(frame), Reason(reason), shown(detail[:MAX_TEXT]))
+
+
+def shown(text: str) -> str:
+    """On one line, and with nothing that moves a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def read_confirmed(frame: Mapping[str, Any]) -> int:
+    """Up to which epoch the enforcement point keeps what was ordered."""
+    epoch = frame.get("epoch")
+    if type(epoch) is not int:
+        raise InvalidInput("`epoch` is not an integer.")
+    return epoch
+
+
+def read_order(frame: Mapping[str, Any], by: str) -> Command:
+    """What is ordered, by whom."""
+    try:
+        order, reach = Order(_text(frame, "order")), Reach(_text(frame, "reach"))
+        level = Risk(_text(frame, "level")) if order is Order.RISK else None
+    except ValueError:
+        raise InvalidInput("`order`, `reach` or `level` is not one that there is.") from None
+    if level is None and frame.get("level") is not None:
+        raise InvalidInput("Only an order about risk has a `level`.")
+    name = _text(frame, "name", "")
+    if bool(name) is (reach is Reach.EVERYTHING):
+        raise InvalidInput("An order names whom it is about, unless that is everything.")
+    target = Target(reach, name, _text(frame, "trust_domain", ""), _text(frame, "tenant", ""))
+    return Command(order, target, shown(_text(frame, "why", "")), by, level)
 
 
 def frame_id(frame: Mapping[str, Any]) -> int:
@@ -191,13 +225,15 @@ def challenge_frame(nonce: str) -> dict[str, Any]:
     return {"type": "challenge", "protocol": PROTOCOL, "nonce": nonce}
 
 
-def permit_frame(frame: int, permit: Permit) -> dict[str, Any]:
+def permit_frame(frame: int, permit: Permit, at: int) -> dict[str, Any]:
+    """`at`: when it is answered."""
     shown = {
         "id": permit.id,
         "tool": permit.tool,
         "pin": permit.pin,
         "digest": permit.digest,
         "expires_at": permit.expires_at,
+        "start_by": min(permit.expires_at, at + LEASE_MS),
     }
     return {"type": "permit", "id": frame, "permit": shown}
 

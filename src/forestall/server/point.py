@@ -21,6 +21,7 @@ from forestall.core.task import close_task
 from forestall.run import run_async
 from forestall.server.connection import Connection
 from forestall.server.door import Door
+from forestall.server.orders import Orders
 from forestall.server.shared import shared
 from forestall.wire import Parts, handlers, order
 
@@ -51,6 +52,7 @@ class Point:
         self.door = Door(parts.attestor)
         self._idle_exit_s = idle_exit_s
         self._connections: set[Connection] = set()
+        self.orders = Orders(parts, self._connections)
         self._tracked: set[asyncio.Task[Any]] = set()
         self._stopping = asyncio.Event()
         self._started = self._busy_until = time.monotonic()
@@ -72,11 +74,12 @@ class Point:
             await self._tidy(self._unsettled(), close_open=True)
             await self._listen()
             server = await loop.create_unix_server(lambda: Connection(self), sock=listener)
-            keeping = asyncio.create_task(self._keep_house())
+            keeping = [asyncio.create_task(work) for work in (self._keep_house(), self._beat())]
             await self._stopping.wait()
             server.close()
-            keeping.cancel()
-            await asyncio.wait([keeping])
+            for work in keeping:
+                work.cancel()
+            await asyncio.wait(keeping)
             await asyncio.gather(self._drain(), self._stop_listening())
         finally:
             listener.close()
@@ -192,6 +195,11 @@ class Point:
             "keys_readable_by_agent": self._assurance() == "local",
         }
 
+    def tasks(self) -> dict[str, Any]:
+        """Every task that is remembered, and the orders that stand."""
+        state = self.parts.state
+        return {"epoch": state.epoch, "at": self.parts.now(), "tasks": [task_json(task) for task in state.tasks()]}
+
     def _assurance(self) -> str:
         """`local` where the agents' user is our own, and could read the keys; else `separate`."""
         agents = {one.peer.uid for one in self._connections if one.grant is not None}
@@ -223,10 +231,21 @@ class Point:
                 with suppress(CannotDo):  # tried again at the next look
                     await run_async(close_task(grant.task, "expired", at), handlers(self.parts, directory=""))
 
+    async def _beat(self) -> None:
+        """Say something to every enforcement point that has heard nothing for a while: it counts on that."""
+        while True:
+            await asyncio.sleep(self.parts.config.serve.heartbeat_ms / 1000)
+            for connection in tuple(self._connections):
+                if not connection.spoke and connection.grant is not None:
+                    connection.send({"type": "beat"})
+                connection.spoke = False
+
     async def _keep_house(self) -> None:
         before: set[str] = set()
         while True:
             await asyncio.sleep(KEEP_HOUSE_S)
+            for connection in tuple(self._connections):
+                self.orders.look(connection)
             try:
                 before = await self._keep(before)
             except ForestallError as error:
@@ -299,5 +318,6 @@ def _connection_status(connection: Connection) -> dict[str, Any]:
         "denied": counts.denied,
         "held": counts.held,
         "running": len(connection.running),
+        "stopped": connection.stopped,
         "quarantined": connection.quarantined,
     }
