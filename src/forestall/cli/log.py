@@ -35,6 +35,8 @@ The log is read as it stands; whether it was changed is for `forestall-verify` t
 
 VERBS = {
     Kind.OPENED: "open",
+    Kind.EXTENDED: "extend",
+    Kind.ORDERED: "order",
     Kind.PERMITTED: "permit",
     Kind.SETTLED: "settled",
     Kind.CLOSED: "close",

@@ -32,6 +32,7 @@ class Acknowledged:
     """How many orders had been taken in with it."""
     tasks_ended: int
     tasks_suspended: int
+    tasks_resumed: int
     confirmed: int
     """Enforcement points that were told, and confirmed."""
     unconfirmed: int
@@ -65,6 +66,7 @@ class Orders:
             epoch=epoch,
             tasks_ended=changed.count(Reason.REVOKED),
             tasks_suspended=changed.count(Reason.SUSPENDED),
+            tasks_resumed=changed.count(None),
             confirmed=confirmed.count(True),
             unconfirmed=confirmed.count(False),
         )

@@ -23,6 +23,7 @@ from forestall.server.connection import Connection
 from forestall.server.door import Door
 from forestall.server.orders import Orders
 from forestall.server.shared import shared
+from forestall.server.task_json import task_json
 from forestall.wire import Parts, handlers, order
 
 if TYPE_CHECKING:
