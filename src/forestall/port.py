@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 from forestall.core.approval import Consent, Shown
+from forestall.core.control import Command
 from forestall.core.entry import Entry, Stream
 from forestall.core.label import Label
 from forestall.core.model import (
@@ -139,6 +140,7 @@ class TaskView:
     """By it and all below it."""
     running: int
     """Its own permits without an outcome."""
+    opened_at: int
     expires_at: int
     why: str = ""
     """What the order said that suspends it, or a task above it."""
@@ -194,6 +196,12 @@ class State(Protocol):
 
     def tasks(self) -> Sequence[TaskView]:
         """Every task of each tree that is remembered, those above before those below."""
+        ...
+
+    def orders(self) -> Sequence[tuple[int, Command]]:
+        """Those that stand: the last word on each target, with when it was given. What says that all is well does not
+        stand, nor does the kill of one task, which is over.
+        """
         ...
 
     def asked(self, action: str, task: str) -> None:

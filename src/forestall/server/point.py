@@ -23,7 +23,7 @@ from forestall.server.connection import Connection
 from forestall.server.door import Door
 from forestall.server.orders import Orders
 from forestall.server.shared import shared
-from forestall.server.task_json import task_json
+from forestall.server.task_json import order_json, task_json
 from forestall.wire import Parts, handlers, order
 
 if TYPE_CHECKING:
@@ -199,7 +199,12 @@ class Point:
     def tasks(self) -> dict[str, Any]:
         """Every task that is remembered, and the orders that stand."""
         state = self.parts.state
-        return {"epoch": state.epoch, "at": self.parts.now(), "tasks": [task_json(task) for task in state.tasks()]}
+        return {
+            "epoch": state.epoch,
+            "at": self.parts.now(),
+            "tasks": [task_json(task) for task in state.tasks()],
+            "orders": [order_json(at, command) for at, command in state.orders()],
+        }
 
     def _assurance(self) -> str:
         """`local` where the agents' user is our own, and could read the keys; else `separate`."""

@@ -70,6 +70,12 @@ class Orders:
         given = self._standing(target.plain())
         return None if given is None else given.command
 
+    def standing(self) -> list[Given]:
+        """The last word on each target, where that is not that all is well."""
+        last = [given for target in self._given if (given := self._standing(target)) is not None]
+        risks = [given for given in self._risks.values() if given.command.level is not Risk.LOW]
+        return sorted([*last, *risks])
+
     def suspending(self, grant: Grant) -> Given | None:
         """What keeps the grant's own task from getting permits now; what is above it is the caller's to ask for."""
         if not self._given:

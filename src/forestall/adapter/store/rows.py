@@ -58,6 +58,7 @@ def task_row(task: Task) -> dict[str, Any]:
         "labels": label_row(task.labels),
         "spent": {counted.value: amount for counted, amount in task.account.spent.items()},
         "opened": task.opened,
+        "opened_at": task.opened_at,
         "running": task.running,
         "ended": task.ended,
     }
@@ -67,9 +68,8 @@ def read_task(row: Mapping[str, Any]) -> Task:
     grant = grant_from_json(row)
     spent = {counted_from_json(name): int(amount) for name, amount in row["spent"].items()}
     ended = None if row["ended"] is None else int(row["ended"])
-    return Task(
-        grant, label_of(row["labels"]), Account(grant.budget, spent), int(row["opened"]), int(row["running"]), ended
-    )
+    labels, account = label_of(row["labels"]), Account(grant.budget, spent)
+    return Task(grant, labels, account, int(row["opened"]), int(row["running"]), ended, int(row["opened_at"]))
 
 
 def _holder(grant: Grant) -> dict[str, str]:

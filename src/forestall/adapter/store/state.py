@@ -145,6 +145,10 @@ class LogState:
             known = sorted(self._trees.tasks.values(), key=lambda task: (task.grant.depth, task.opened))
             return [self._view(task) for task in known]
 
+    def orders(self) -> Sequence[tuple[int, Command]]:
+        with self._lock:
+            return [(given.at, given.command) for given in self._orders.standing()]
+
     def asked(self, action: str, task: str) -> None:
         with self._lock:
             if self.find_grant(task) is not None:
@@ -355,6 +359,7 @@ class LogState:
         bar = self._orders.bars(grant, index)
         if not self._trees.open(grant, label_of(body["seen"]), index, bar.command.order if bar else None):
             return
+        self._trees.tasks[grant.task].opened_at = int(body["at"])
         if grant.parent:
             self._spend(grant.parent, dict.fromkeys(_FAN_OUT, 1))
         killed = self._orders.killed(grant, index)
@@ -433,6 +438,7 @@ class LogState:
             budget=grant.budget,
             spent=dict(task.account.spent),
             running=task.running,
+            opened_at=task.opened_at,
             expires_at=grant.expires_at,
             why="" if given is None else given.command.why,
             since=0 if given is None else given.at,

@@ -31,6 +31,8 @@ class Task:
     """Its own permits without an outcome."""
     ended: int | None = None
     """Where in the log it ended; None while it is open."""
+    opened_at: int = 0
+    """When, in milliseconds since the epoch."""
 
     def open_at(self, index: int) -> bool:
         """Was it open where the log has entry `index`?"""
