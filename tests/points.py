@@ -144,8 +144,12 @@ class Peer:
         self.writer.write(encode(dict(frame)))
 
     async def receive(self) -> dict[str, Any]:
+        """The next frame that is more than a sign of life."""
         async with asyncio.timeout(WAIT_S):
-            return decode(await self.reader.readexactly(length(await self.reader.readexactly(HEAD))))
+            while True:
+                frame = decode(await self.reader.readexactly(length(await self.reader.readexactly(HEAD))))
+                if frame["type"] != "beat":
+                    return frame
 
     async def ended(self) -> bool:
         """Everything that was still to come is read away."""

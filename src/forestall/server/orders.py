@@ -92,7 +92,7 @@ class Orders:
         for connection in tuple(self._connections):
             self.look(connection)
             if told is not None:
-                told += connection.unanswered
+                told += connection.unanswered[-1:]  # who confirms the last has confirmed those before
 
     def _standing(self, tasks: Collection[str] | None = None) -> dict[str, Reason | None]:
         """What is known of these tasks, or of those that are open."""

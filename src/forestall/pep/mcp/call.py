@@ -147,7 +147,7 @@ def _carry_out(call: Call, permit: str) -> Talk:
         return _unknown(call, permit, "the decision point was lost while the tool ran, so its output is withheld.")
     except Ended as ended:
         yield _performed(permit, Fate.AMBIGUOUS, detail="the task was ended while the tool ran")
-        return None if call.cancelled else denial.ended(call.id, ended.reason, permit, modern=call.modern)
+        return _ended(call, permit, ended.reason)
     except Late:
         yield _performed(permit, Fate.AMBIGUOUS, detail="cancelled, and never answered")
         return None
@@ -156,6 +156,8 @@ def _carry_out(call: Call, permit: str) -> Talk:
         return _unknown(call, permit, f"{gone}.")
     try:
         recorded = yield Tell(_performed(permit, _fate(answer), answer.line).frame)
+    except Ended as ended:
+        return _ended(call, permit, ended.reason)
     except Interrupted:
         return _unknown(call, permit, "the tool answered, but that could not be recorded, so its output is withheld.")
     if recorded["type"] == "release":
@@ -199,6 +201,10 @@ def _is_for(permit: Mapping[str, Any], call: Call, pin: str, now: int) -> bool:
 
 def _denied(call: Call, reason: Reason, sentence: str = "") -> bytes | None:
     return None if call.cancelled else denial.denial(call.id, reason, modern=call.modern, sentence=sentence)
+
+
+def _ended(call: Call, permit: str, reason: Reason) -> bytes | None:
+    return None if call.cancelled else denial.ended(call.id, reason, permit, modern=call.modern)
 
 
 def _unknown(call: Call, permit: str, sentence: str) -> bytes | None:

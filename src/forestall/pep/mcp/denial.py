@@ -66,7 +66,7 @@ def unknown_outcome(request: Id, permit: str, sentence: str, *, modern: bool) ->
 
 def ended(request: Id, reason: Reason, permit: str, *, modern: bool) -> bytes:
     """The answer to a call that was permitted and started, and whose task was ended while it ran."""
-    sentence = f"{reason.advice.sentence} The call had been started and was cancelled; it may have happened."
+    sentence = f"{reason.advice.sentence} The call had been started, and may have happened; its output is withheld."
     return refusal(request, {**own_decision(reason), "decision_id": permit, "sentence": sentence}, modern=modern)
 
 

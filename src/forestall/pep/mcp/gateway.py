@@ -166,7 +166,7 @@ class _Gateway:
         connection.on_lost = self._lost
         self._connection = connection
         heartbeat = connection.welcome.get("heartbeat_ms")
-        self._relay.heartbeat_ms = heartbeat if type(heartbeat) is int else 0
+        self._relay.welcomed(heartbeat if type(heartbeat) is int else 0)
         self._served = True
 
     async def _reconnect(self) -> None:

@@ -123,7 +123,7 @@ class Stage:
         self._connected = True
         self._heard = steady()
         """When the decision point said something last."""
-        self.heartbeat_ms = 0
+        self._heartbeat_ms = 0
         """How often it does at least; 0: it does not say."""
         self.ended: Reason | None = None
         """Why the task is over; nothing reaches the server any more, and nothing of it the client."""
@@ -137,6 +137,10 @@ class Stage:
 
     # -- what happens, messages aside
 
+    def welcomed(self, heartbeat_ms: int) -> None:
+        """The decision point says that it will not be silent for longer than that."""
+        self._heartbeat_ms, self._heard = heartbeat_ms, self._steady()
+
     def from_decision_point(self, frame: Mapping[str, Any]) -> list[Thing]:
         """A frame came from the decision point."""
         self._heard = self._steady()
@@ -149,6 +153,7 @@ class Stage:
         return self._take()
 
     def _answered(self, waiter: Waiter, frame: Mapping[str, Any]) -> None:
+        answer: Any = frame
         if frame["type"] == "permit":
             void = waiter.void or (None if self._in_time(frame) else Reason.UNAVAILABLE)
             if waiter.kind == "ask" and (void is not None or waiter.open is None):
@@ -156,11 +161,11 @@ class Stage:
                 identity = permit.get("id") if isinstance(permit, dict) else None
                 self._report({"type": "performed", "permit": identity, "fate": Fate.NOT_STARTED.value})
             if void is not None:
-                frame = {"type": "deny", "decision": denial.own_decision(void)}
-        elif frame["type"] == "release" and self.ended is not None:
-            frame = {"type": "withhold", "sentence": self.ended.advice.sentence}
+                answer = {"type": "deny", "decision": denial.own_decision(void)}
+        elif waiter.kind == "performed" and self.ended is not None:
+            answer = Ended(self.ended)
         if waiter.open is not None:
-            self._step(waiter.open, frame)
+            self._step(waiter.open, answer)
 
     def _in_time(self, frame: Mapping[str, Any]) -> bool:
         """Is the permit's lease still running? What was stopped for longer starts nothing."""
@@ -204,7 +209,7 @@ class Stage:
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting.values():
             if waiter.open is not None:
-                self._interrupt(waiter.open, Lost())
+                self._interrupt(waiter.open, Lost() if self.ended is None else Ended(self.ended))
         for item in [item for item in self._open.values() if item.call is not None and item.at_server]:
             self._interrupt(item, Lost())
         return self._take()
@@ -212,7 +217,6 @@ class Stage:
     def connected(self) -> list[Thing]:
         """The decision point was found again: another connection, another task."""
         self._connected = True
-        self._heard = self._steady()
         offline, self._offline = self._offline, []
         for item, want in offline:
             self._ready(item, want)
@@ -253,7 +257,7 @@ class Stage:
 
     def _silent(self, now: int) -> bool:
         """Has the decision point missed its heartbeats: is it stopped, or out of reach?"""
-        return 0 < self.heartbeat_ms * SILENT_BEATS < now - self._heard
+        return 0 < self._heartbeat_ms * SILENT_BEATS < now - self._heard
 
     @property
     def busy(self) -> bool:
