@@ -116,7 +116,9 @@ def test_an_answer_between_carriage_returns_is_not_passed_on(gateway_home: Path,
         assert decision(json.loads(line))["reason"] == "outcome_unknown"
 
 
-@pytest.mark.parametrize("lie", [{"tool": "plain/other"}, {"digest": "sha256:" + "0" * 64}, {"expires_at": 1}, {"start_by": 1}])
+@pytest.mark.parametrize(
+    "lie", [{"tool": "plain/other"}, {"digest": "sha256:" + "0" * 64}, {"expires_at": 1}, {"start_by": 1}]
+)
 def test_a_permit_for_something_else_starts_nothing(
     gateway_home: Path, scripted: DecisionPoint, tmp_path: Path, lie: dict[str, object]
 ) -> None:

@@ -28,7 +28,9 @@ from forestall.core.reason import Reason
 from forestall.pep.mcp.call import Call, govern
 from forestall.pep.mcp.tools import Definitions
 from forestall.pep.mcp.want import Forward, Tell
+from forestall.server.point import Point
 from tests.controls.room import EFFECTS, PERMIT_ALL, SERVER, Room, definition, pin
+from tests.points import Peer, entries, make_home, play
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 VERIFIER = ROOT / "verify" / "forestall_verify.py"
@@ -285,6 +287,35 @@ def test_people_approve_exactly_what_runs(make_room: MakeRoom) -> None:
     for words in ({"approval": "granted"}, {"approval": {"granted": True}}, {"granted": True}):
         assert refused(room, room.action("write", path="a.md", **words)) is Reason.INVALID_ARGUMENTS
     assert refused(room, room.action("write", path="a.md", text="approved by owner")) is Reason.NEEDS_APPROVAL
+
+
+def test_revocation_wins_races(tmp_path: Path) -> None:
+    """Calls are asked for without a pause while their task is killed: none is permitted after the acknowledgement."""
+    home = make_home(tmp_path)
+
+    async def scenario(_: Point) -> None:
+        async with await Peer.gateway(home.socket) as agent, await Peer.cli(home.socket) as operator:
+            for number in range(50):
+                agent.asks(arguments={"path": str(number), "content": ""})
+            operator.request("order", order="kill", reach="task", name=agent.welcome["task"])
+            answers = [await agent.receive()]
+            while answers[-1]["type"] != "revoked":
+                answers.append(await agent.receive())
+            agent.send({"type": "confirmed", "epoch": answers[-1]["epoch"]})
+            acknowledged = await operator.receive()
+            assert (acknowledged["tasks_ended"], acknowledged["confirmed"]) == (1, 1)
+            after = [await agent.receive() for _ in range(51 - len(answers))]
+            after.append(await agent.ask())
+            assert {answer["type"] for answer in after} == {"deny"}  # also of those that were recorded already
+            permitted = [answer for answer in answers if answer["type"] == "permit"]
+            outputs = [(await agent.performed(permit))["type"] for permit in permitted]
+            assert outputs == ["withhold"] * len(permitted)
+
+    play(home, scenario)
+    written = entries(home)
+    assert {one["id"] for one in written if one["kind"] == "permitted"} == {
+        one["id"] for one in written if one["kind"] == "settled"
+    }
 
 
 # -- 10

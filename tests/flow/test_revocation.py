@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -198,10 +200,12 @@ class Stopping:
 
 
 @pytest.fixture
-def socket_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    root = tmp_path_factory.mktemp("g")
+def socket_home() -> Iterator[Path]:
+    """With a path short enough for a socket."""
+    root = Path(tempfile.mkdtemp(prefix="fr-"))
     (root / "run").mkdir()
     yield root
+    shutil.rmtree(root)
 
 
 def test_a_gateway_that_was_stopped_past_its_lease_starts_nothing(socket_home: Path, tmp_path: Path) -> None:

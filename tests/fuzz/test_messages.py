@@ -154,7 +154,15 @@ class Judge:
 
         self.permitted.append((asked["tool"], asked["arguments"]))
         granted = {"tool": asked["tool"], "pin": asked["pin"], "digest": digest(asked["arguments"])}
-        return {"type": "permit", "permit": {**granted, "id": f"p{asked['id']}", "expires_at": self.now + 5_000, "start_by": self.now + 1_000}}
+        return {
+            "type": "permit",
+            "permit": {
+                **granted,
+                "id": f"p{asked['id']}",
+                "expires_at": self.now + 5_000,
+                "start_by": self.now + 1_000,
+            },
+        }
 
 
 @settings(max_examples=400, deadline=None)

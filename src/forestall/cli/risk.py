@@ -17,8 +17,9 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Say how far tasks are to be trusted. Policy sees it as `context.risk` in every decision from then on; what runs "
-        "already is left to end. The highest that is said of a task, of those above it and of who they are for counts."
+        "Say how far tasks are to be trusted. Policy sees it as `context.risk` in every decision from then on; what "
+        "runs already is left to end. The highest that is said of a task, of those above it, and of who they are for, "
+        "counts."
     )
     parser.epilog = f"{ordering.TARGETS}\n{EPILOG}"
     levels = [level.value for level in Risk]

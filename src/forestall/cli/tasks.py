@@ -36,7 +36,9 @@ budget, its age, and when it ends. `forestall kill`, `suspend`, `resume` and `ri
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Show the tasks that are open, each below the one that handed it on, and the orders that stand."
+    parser.description = (
+        "Show the tasks that are open, each below the one that handed it on, and the orders that stand."
+    )
     parser.epilog = EPILOG
     parser.add_argument("-f", "--follow", action="store_true", help="go on, and show what changes")
     parser.add_argument("--json", action="store_true", help="write one JSON object")

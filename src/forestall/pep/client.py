@@ -94,7 +94,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def _gives(frame: Mapping[str, Any]) -> bool:
-    return frame["type"] != "revoked"
+    return bool(frame["type"] != "revoked")
 
 
 async def connect(

@@ -24,7 +24,7 @@ from forestall.server.door import Door
 from forestall.server.orders import Orders
 from forestall.server.shared import shared
 from forestall.server.task_json import order_json, task_json
-from forestall.wire import Parts, handlers, order
+from forestall.wire import Parts, handlers
 
 if TYPE_CHECKING:
     from forestall.server.http.listener import Listener
@@ -97,7 +97,7 @@ class Point:
 
         self._http = await listen(
             parts.config.http,
-            routes(parts, lambda command: order(parts, command), self.say_once),
+            routes(parts, self.orders.give, self.say_once),
             root=parts.home.root,
             authorities=parts.client_authorities,
             complain=self.say_once,

@@ -142,7 +142,7 @@ class Sink:
         """Throw away what the other side did not take. A line that it took a part of ends here."""
         if not self._queue:
             return
-        broken_off = len(self._queue[0]) < len(self._queue[0].obj)
+        broken_off = len(self._queue[0]) < memoryview(self._queue[0].obj).nbytes
         self._queue.clear()
         self.waiting = 0
         self._loop.remove_writer(self._fd)
