@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("decide", "policy", "ledger", "gateway")
+SCRIPTS = ("decide", "policy", "ledger", "gateway", "revocation")
 """Each prints, with `--json`, one object of numbers, nested as it likes: names lead to them."""
 
 SECONDS = 900
@@ -81,6 +81,19 @@ AIMS = (
     Aim("Decided calls", ("gateway", "gateway, durable effect", "calls_per_s"), "a second", 1_000, least=True),
     Aim(
         "Durable records, 64 concurrent callers", ("ledger", "64 callers", "per_second"), "a second", 10_000, least=True
+    ),
+    Aim(
+        "A kill, to the refusal of 100 connected enforcement points (p99)",
+        ("revocation", "order to refusal", "p99_ms"),
+        "ms",
+        50,
+    ),
+    Aim("to its acknowledgement (median)", ("revocation", "order to acknowledgement", "p50_ms"), "ms"),
+    Aim(
+        "from there to the last call that is started",
+        ("revocation", "acknowledgement to last start", "most_ms"),
+        "ms",
+        0,
     ),
     Aim("Start of a gateway", ("gateway", "gateway, durable effect", "start_ms"), "ms", 150),
     Aim("Memory of the decision point", ("decide", "socket", "resident_mb"), "MB", 60),
