@@ -150,7 +150,7 @@ def child(number: int, socket: Path, orders: int, answers: int) -> None:
         os.dup2(answers, 1)
         asyncio.run(play(number, socket, orders))
         code = 0
-    except BaseException:  # a fork goes no further than this
+    except BaseException:  # noqa: BLE001 - a fork goes no further than this
         traceback.print_exc()
     finally:
         os._exit(code)

@@ -15,9 +15,11 @@ from typing import Any
 from forestall import catalogue
 from forestall.adapter.ledger import keys
 from forestall.adapter.ledger.reader import LogReader
+from forestall.cli.record import lines, orders_about, records
 from forestall.core.canonical import canonical
 from forestall.core.entry import Kind
 from forestall.core.errors import InvalidInput, SetupError, Tampered
+from forestall.core.reason import Reason
 from forestall.home import Home
 from forestall.policy import bundle
 from forestall.policy.cases import describe
@@ -29,10 +31,13 @@ from forestall.setup.token import printable
 
 DECISIONS = (Kind.PERMITTED, Kind.HELD, Kind.DENIED)
 
+STOPPED = (Reason.REVOKED, Reason.SUSPENDED)
+
 EPILOG = """\
 examples:
   forestall explain dec_4f1c...          who asked for what, every fact, every policy that mattered
   forestall explain dec_4f1c... --json   the same for a program
+  forestall explain TASK                 when a task was opened, extended and closed, and what was ordered about it
 
 The arguments are shown: they are opened with the payload key of this home. `forestall prove ID` exports the proof.
 """
@@ -51,6 +56,8 @@ class Found:
     """None where they are erased or there is no key to open them."""
     paths: Mapping[str, Any]
     """By name of an argument: where the paths that it names really led."""
+    orders: tuple[Written, ...] = ()
+    """About its task, or one above it, where one of them is why."""
 
     @property
     def body(self) -> Mapping[str, Any]:
@@ -70,15 +77,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Say who asked for what, every fact, every policy that mattered, and what would have changed it."
     )
     parser.epilog = EPILOG
-    parser.add_argument("id", metavar="ID", help="the decision's id, as a refusal or the log shows it")
+    parser.add_argument("id", metavar="ID", help="of a decision, a task or an order, as a refusal or the log shows it")
     parser.add_argument("--json", action="store_true", help="write one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    account = examine(Home.find(args.home), args.id)
+    home = Home.find(args.home)
+    found = records(LogReader(home.ledger), args.id)
+    if found:
+        told = {"records": [dict(entry.body) for entry in found]}
+        print(json.dumps(told, indent=2) if args.json else "\n".join(map(printable, lines(found))))
+        return 0
+    account = examine(home, args.id)
     # An agent chose the names of tools, and this is a terminal.
-    lines = (printable(line.expandtabs(4)) for line in as_text(account))
-    print(json.dumps(as_json(account), indent=2) if args.json else "\n".join(lines))
+    text = (printable(line.expandtabs(4)) for line in as_text(account))
+    print(json.dumps(as_json(account), indent=2) if args.json else "\n".join(text))
     return 0
 
 
@@ -113,13 +126,15 @@ def find(home: Home, name: str) -> Found:
     decisions = [entry for entry in entries if entry.body["kind"] in DECISIONS]
     if not decisions:
         raise InvalidInput(
-            f"The ledger in {home.ledger} holds no decision `{name}`; `forestall log` lists them. "
+            f"The ledger in {home.ledger} holds no decision, task or order `{name}`; `forestall log` lists them. "
             "A denial that repeats another is written within a minute."
         )
     decision = decisions[0]
     opened = [one for one in reader.find(decision.body["task"]) if one.body["kind"] == Kind.OPENED]
     later = tuple(entry for entry in entries if entry is not decision)
-    return Found(decision, opened[0].body if opened else {}, later, *_sealed(reader, decision))
+    task = opened[0].body if opened else {}
+    orders = tuple(orders_about(reader, task)) if task and decision.body.get("reason") in STOPPED else ()
+    return Found(decision, task, later, *_sealed(reader, decision), orders)
 
 
 def _sealer(home: Home) -> Any:
@@ -188,6 +203,7 @@ def _facts(found: Found) -> Iterator[str]:
         yield f"effects    {', '.join(body['effects'])} ({body['confidence']})"
         yield f"seen       {body['seen']['integrity']}, {body['seen']['confidentiality']}"
         yield f"own files  {'reached' if body['reaches_own_files'] else 'not reached'}"
+    yield from (f"order      {line}" for line in lines(list(found.orders)))
     for later in found.later:
         what = later.body.get("fate") or later.body.get("count", "")
         yield f"{later.body['kind']:<10} {what} {_time(later.body['at'])}"
@@ -243,6 +259,7 @@ def as_json(account: Account) -> dict[str, Any]:
         "task": dict(found.task) or None,
         "arguments": found.arguments,
         "paths": dict(found.paths),
+        "orders": [dict(entry.body) for entry in found.orders],
         "later": [dict(entry.body) for entry in found.later],
         "notes": list(account.notes),
         "today": describe(explanation.ruling) if explanation else None,

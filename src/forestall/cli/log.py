@@ -16,6 +16,7 @@ from typing import Any
 
 from forestall.adapter.ledger.reader import Cursor, LogReader
 from forestall.cli import WrongCommandLine
+from forestall.cli.record import order_text
 from forestall.core.entry import Kind, Stream
 from forestall.home import Home
 from forestall.port import Written
@@ -124,7 +125,7 @@ def line(written: Written) -> str:
     when = datetime.fromtimestamp(_at(written) / 1000, UTC).isoformat(sep=" ", timespec="milliseconds")
     kind = str(body.get("kind", ""))
     verb = VERBS.get(Kind(kind), kind) if kind in set(Kind) else kind
-    columns = (f"{verb:<10}", f"{body.get('tool', '-'):<28}", f"{_why(body):<20}", str(body.get("id", "")))
+    columns = (f"{verb:<10}", f"{_about(body):<28}", f"{_why(body):<20}", str(body.get("id", "")))
     return _printable("  ".join((when.removesuffix("+00:00"), *columns)))
 
 
@@ -143,6 +144,11 @@ def moment(text: str, now: int) -> int:
             "--since takes 30s, 10m, 2h, 7d, or an ISO 8601 time such as 2026-11-21T10:00."
         ) from None
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _about(body: Any) -> str:
+    """The tool, or what was ordered about whom."""
+    return order_text(body) if body.get("kind") == Kind.ORDERED else str(body.get("tool", "-"))
 
 
 def _why(body: Any) -> str:

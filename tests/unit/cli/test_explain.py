@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ from forestall.adapter.ledger.log import FileLedger
 from forestall.cli import main
 from forestall.core import entry
 from forestall.core.canonical import canonical, digest
+from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.effects import Effect
 from forestall.core.label import CLEAN, WORST
 from forestall.core.model import (
     Action,
     Approval,
     Assurance,
+    Decision,
     Deny,
     Executable,
     Facts,
@@ -27,6 +30,8 @@ from forestall.core.model import (
     Hold,
     Permit,
     RealPath,
+    Risk,
+    Ruling,
     Subject,
     Tool,
 )
@@ -182,8 +187,59 @@ def test_without_the_payload_key_the_arguments_stay_sealed(written: Home, capsys
 def test_an_unknown_id_is_an_error_that_says_what_to_do(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = explain(written, capsys, "nothing-1")
     assert (code, out) == (65, "")
-    assert "holds no decision `nothing-1`; `forestall log` lists them." in err
-    assert explain(written, capsys, "task-1")[0] == 65
+    assert "holds no decision, task or order `nothing-1`; `forestall log` lists them." in err
+
+
+@pytest.fixture
+def ordered(home: Home) -> Home:
+    """A task and one below it, orders about them and about another, and a denial because of one."""
+    child = replace(GRANT, task="task-2", parent="task-1", root="task-1", depth=1)
+    ruling = Ruling(Decision.PERMIT, "", "", policies=("longer",))
+    bot = Command(Order.KILL, Target(Reach.AGENT, "uid:1000"), "read a bad page", "uid/0")
+    other = Command(Order.SUSPEND, Target(Reach.USER, "ada"), "", "uid/0")
+    risk = Command(Order.RISK, Target(Reach.TASK, "task-2"), "", "uid/0", Risk.HIGH)
+    denial = Deny("denied-2", Reason.REVOKED)
+    below = replace(action(home, "denied-2"), task="task-2")
+    ledger = FileLedger.open(home.ledger, keys=keys.create(home.keys))
+    try:
+        for one in (
+            entry.opened(GRANT, SUBJECT, 1),
+            entry.opened(child, SUBJECT, 2),
+            entry.extended("task-2", 5_000, SUBJECT, 3, ruling),
+            entry.ordered(risk, "order-1", 4),
+            entry.ordered(other, "order-2", 5),
+            entry.ordered(bot, "order-3", 6),
+            entry.denied(denial, below, SUBJECT, None),
+        ):
+            ledger.append(one)
+    finally:
+        ledger.close()
+    return home
+
+
+def test_a_task_is_told_with_its_extensions_and_the_orders_about_it(
+    ordered: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = explain(ordered, capsys, "task-2")
+    assert code == 0
+    assert [line.split()[1] for line in out.splitlines()] == ["opened", "extended", "ordered", "ordered"]
+    assert "until 1970-01-01T00:00:05.000Z, by uid:1000" in out
+    assert "risk high task task-2, by uid/0: no reason was given" in out
+    assert "kill agent uid:1000, by uid/0: read a bad page" in out
+    told = json.loads(explain(ordered, capsys, "task-2", "--json")[1])
+    assert [body["kind"] for body in told["records"]] == ["opened", "extended", "ordered", "ordered"]
+
+
+def test_an_order_is_told(ordered: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = explain(ordered, capsys, "order-2")
+    assert (code, out) == (0, "1970-01-01T00:00:00.005Z  ordered   suspend user ada, by uid/0: no reason was given\n")
+
+
+def test_of_what_was_stopped_the_orders_are_shown(ordered: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = explain(ordered, capsys, "denied-2")
+    assert "order      1970-01-01T00:00:00.006Z  ordered   kill agent uid:1000, by uid/0: read a bad page" in out
+    assert "ada" not in out
+    assert len(json.loads(explain(ordered, capsys, "denied-2", "--json")[1])["orders"]) == 2
 
 
 def test_a_home_without_a_ledger_is_an_error(home: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ import pytest
 from forestall.adapter.ledger.reader import LogReader
 from forestall.cli import WrongCommandLine, main
 from forestall.cli.log import Filter, follow, moment
-from forestall.core.entry import Entry, Kind, Stream
+from forestall.core.control import Command, Order, Reach, Target
+from forestall.core.entry import Entry, Kind, Stream, ordered
 from tests.ledgers import Place, denied, permitted, settled
 
 AT = 1_795_255_200_123  # 2026-11-21 10:00:00.123 UTC
@@ -45,6 +46,15 @@ def test_both_streams_are_merged_by_time_for_people(place: Place, capsys: pytest
         "2026-11-21 10:00:02.123  permit      fetch/get                     -                     c",
         "2026-11-21 10:00:03.123  settled     git/push                      done                  a",
         "2026-11-21 10:00:04.123  hold        db/drop                       needs_approval        e",
+    ]
+
+
+def test_an_order_says_what_was_ordered_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, target = Place(tmp_path), Target(Reach.AGENT, "bot", "example.org")
+    with place.open() as ledger:
+        ledger.append(ordered(Command(Order.KILL, target, "bad page", "uid/0"), "o", AT))
+    assert log(place, capsys) == [
+        "2026-11-21 10:00:00.123  order       kill agent bot of example.org  bad page              o"
     ]
 
 
