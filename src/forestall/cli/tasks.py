@@ -48,15 +48,16 @@ def run(args: argparse.Namespace) -> int:
     path = socket_path(Home.find(args.home))
     terminal = sys.stdout.isatty()
     colour = terminal and "NO_COLOR" not in os.environ
-    before = None
+    before: object = None
     with Connection(path) as connection:
         while True:
             answer = connection.ask("tasks")
             text = _json(answer, indent=not args.follow) if args.json else "\n".join(drawn(answer, colour=colour))
-            if text != before:
+            now = [answer["tasks"], answer["orders"]] if args.json else text
+            if now != before:
                 clear = CLEAR if args.follow and terminal and not args.json else ""
                 print(clear + text, flush=True)
-                before = text
+                before = now
             if not args.follow:
                 return 0
             time.sleep(POLL_S)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +20,7 @@ from forestall.cli.tasks import drawn
 from forestall.home import Home
 from forestall.pep.blocking import Connection
 from forestall.server.listening import answers
-from tests.points import entries, make_home
+from tests.points import WAIT_S, entries, make_home
 
 TASKS = [
     {"task": "abcd1", "state": "open"},
@@ -71,6 +74,20 @@ def test_an_order_about_who_is_not_there_starts_a_decision_point_is_recorded_and
     assert run("risk", "--user", "ada", "--level", "low")[0] == 0
     assert json.loads(run("tasks", "--json")[1])["orders"] == []
     assert [entry["kind"] for entry in entries(home)] == ["ordered"] * 4
+
+
+@pytest.mark.slow
+def test_what_changes_is_shown_as_it_changes(run: Any, home: Home) -> None:
+    assert run("suspend", "--user", "ada")[0] == 0
+    line = [sys.executable, "-m", "forestall.cli", "tasks", "--home", str(home.root), "--follow", "--json"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as following:
+        assert following.stdout is not None
+        assert [order["order"] for order in json.loads(following.stdout.readline())["orders"]] == ["suspend"]
+        assert run("kill", "--user", "ada")[0] == 0
+        while [order["order"] for order in json.loads(following.stdout.readline())["orders"]] != ["kill"]:
+            pass
+        following.send_signal(signal.SIGINT)
+        assert following.wait(WAIT_S) == 130
 
 
 @pytest.mark.parametrize("command", ["kill", "suspend", "resume"])

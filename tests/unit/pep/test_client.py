@@ -173,3 +173,29 @@ def test_frames_may_come_in_pieces(gateway_home: Path) -> None:
 
 def test_permit_all_is_what_it_says() -> None:
     assert permit_all({"type": "ask", "tool": "s/t", "pin": "p", "arguments": {}})["type"] == "permit"
+
+
+class Wire(asyncio.Transport):
+    """Nothing comes of what is sent."""
+
+    def close(self) -> None: ...
+
+
+def read_together(*frames: bytes) -> list[str]:
+    came: list[str] = []
+    connection = Connection(lambda frame: came.append(frame["type"]), lambda: None)
+    connection.connection_made(Wire())
+    data = b"".join(frames)
+    connection.get_buffer(-1)[: len(data)] = data
+    connection.buffer_updated(len(data))
+    return came
+
+
+def test_what_takes_authority_away_counts_before_what_was_read_with_it() -> None:
+    permit, release, revoked = (encode({"type": kind}) for kind in ("permit", "release", "revoked"))
+    assert read_together(permit, release, revoked, permit) == ["revoked", "permit", "release", "permit"]
+    assert read_together(permit, release) == ["permit", "release"]
+
+
+def test_what_came_before_something_that_is_no_frame_still_counts() -> None:
+    assert read_together(encode({"type": "revoked"}), b"\0\0\0\x02[]") == ["revoked"]

@@ -432,3 +432,45 @@ def test_it_ends_at_once_while_it_waits_for_a_decision_point(gateway_home: Path,
         scripted.wait_for("hello", 2)
         client.process.send_signal(signal.SIGTERM)
         assert client.process.wait(WITHIN_S) == -signal.SIGTERM
+
+
+def test_a_server_that_does_not_end_with_its_task_is_killed_and_the_gateway_stays_for_its_client(
+    gateway_home: Path, scripted: DecisionPoint
+) -> None:
+    with Session(gateway(gateway_home), HANGS_AT_EXIT="1") as client:
+        client.initialize()
+        client.call(1, "slow")
+        scripted.wait_for("ask")
+        group = child_of(client.process.pid)
+        scripted.send({"type": "revoked", "reason": "task_ended", "epoch": 3})
+        assert [told["epoch"] for told in scripted.wait_for("confirmed")] == [3]
+        assert processes_of(group) == []
+        assert decision(client.answer_to(1))["reason"] == "task_ended"
+        client.send({"jsonrpc": "2.0", "id": 2, "method": "tools/list"})
+        assert client.answer_to(2)["error"]["data"]["reason"] == "task_ended"
+        assert client.end()[0] == 77
+    assert [frame["fate"] for frame in scripted.of_type("performed")] == ["ambiguous"]
+
+
+def test_a_gateway_whose_task_was_ended_ends_by_a_signal_too(gateway_home: Path, scripted: DecisionPoint) -> None:
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        scripted.send({"type": "revoked", "reason": "revoked", "epoch": 1})
+        scripted.wait_for("confirmed")
+        client.process.send_signal(signal.SIGTERM)
+        assert client.process.wait(WITHIN_S) == 77
+
+
+def test_a_task_that_is_ended_before_the_gateway_began_is_not_begun(
+    gateway_home: Path, scripted: DecisionPoint
+) -> None:
+    def answer(frame: Frame) -> Frame | None:
+        if frame["type"] == "ask":
+            scripted.send({"type": "revoked", "reason": "revoked", "epoch": 1})
+        return permit_all(frame)
+
+    scripted.answer = answer
+    with Session(gateway(gateway_home)) as client:
+        status, said = client.end()
+    assert status == 69
+    assert "ended by an operator" in said

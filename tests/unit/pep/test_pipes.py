@@ -112,3 +112,34 @@ def test_a_regular_file_is_read_to_its_end() -> None:
             return bytes(got)
 
     assert asyncio.run(scenario()) == b"abc\n" * 200_000
+
+
+def test_what_was_not_taken_can_be_thrown_away_and_a_line_that_was_begun_ends() -> None:
+    async def scenario() -> bytes:
+        read_end, write_end = os.pipe()
+        sink = Sink(write_end, lambda: None, lambda: None)
+        sink.write(b"a" * 1_000_000 + b"\n")
+        sink.write(b"never\n")
+        taken = 1_000_007 - sink.waiting
+        sink.discard()
+        sink.write(b"cancelled\n")
+        sink.close()
+        with os.fdopen(read_end, "rb") as reader:
+            got = await asyncio.to_thread(reader.read)
+        assert got.index(b"\n") == taken
+        return got
+
+    got = asyncio.run(scenario())
+    assert got.lstrip(b"a") == b"\ncancelled\n"
+
+
+def test_where_everything_was_taken_nothing_is_thrown_away() -> None:
+    async def scenario() -> bytes:
+        read_end, write_end = os.pipe()
+        sink = Sink(write_end, lambda: None, lambda: None)
+        sink.write(b"one\n")
+        sink.discard()
+        sink.close()
+        return os.read(read_end, 100)
+
+    assert asyncio.run(scenario()) == b"one\n"
