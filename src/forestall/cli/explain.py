@@ -24,7 +24,7 @@ from forestall.home import Home
 from forestall.policy import bundle
 from forestall.policy.cases import describe
 from forestall.policy.cedar import CedarEngine
-from forestall.policy.explain import Considered, Explanation, explain, question_of
+from forestall.policy.explain import Considered, Explanation, executable_of, explain, question_of
 from forestall.policy.schema import OWN
 from forestall.port import Written
 from forestall.setup.token import printable
@@ -191,7 +191,7 @@ def _facts(found: Found) -> Iterator[str]:
     who = body.get("subject") or {"id": "nobody who could be verified", "assurance": "none", "asserted_name": ""}
     name = f", calls itself {who['asserted_name']!r}" if who["asserted_name"] else ""
     yield f"who        {who['id']} (assurance {who['assurance']}{name})"
-    yield from _instance(who)
+    yield from _instance(who, task)
     purpose = f": {task['purpose']!r} under the mandate `{task['mandate']}`" if task else ""
     yield f"task       {body['task']}{purpose}"
     yield f"tool       {body['tool']}, pinned {body['pin']}"
@@ -209,10 +209,10 @@ def _facts(found: Found) -> Iterator[str]:
         yield f"{later.body['kind']:<10} {what} {_time(later.body['at'])}"
 
 
-def _instance(who: Mapping[str, Any]) -> Iterator[str]:
+def _instance(who: Mapping[str, Any], task: Mapping[str, Any]) -> Iterator[str]:
     if who.get("instance"):
         yield f"instance   {who['instance']}"
-    runs = who.get("executable")
+    runs = executable_of(who, task)
     if runs is None:
         return
     path = json.dumps(runs["path"]) if runs["path"] else "a file whose path is not known"

@@ -280,7 +280,7 @@ def _about(action: Action, subject: Subject | None, facts: Facts | None) -> tupl
         "tool": action.tool,
         "pin": action.pin,
         "arguments": commitment(action),
-        "subject": subject_to_json(subject) if subject else None,
+        "subject": subject_to_json(subject, acting=True) if subject else None,
         **(_facts(facts) if facts else {}),
     }
     salt = b',"salt":"' + base64.b64encode(action.salt) + b'"}'

@@ -74,7 +74,8 @@ def grant_from_json(body: Mapping[str, Any]) -> Grant:
     )
 
 
-def subject_to_json(subject: Subject) -> dict[str, Any]:
+def subject_to_json(subject: Subject, *, acting: bool = False) -> dict[str, Any]:
+    """`acting`: beside an action. What the holder of a connection's own task runs stands in the entry that opened it."""
     known = {"instance": subject.instance, "tenant": subject.tenant, "trust_domain": subject.trust_domain}
     body: dict[str, Any] = {
         "id": subject.id,
@@ -85,7 +86,7 @@ def subject_to_json(subject: Subject) -> dict[str, Any]:
     }
     if subject.process:
         body["process"] = subject.process
-    if subject.executable is not None:
+    if subject.executable is not None and (subject.key or not acting):
         body["executable"] = executable_to_json(subject.executable)
     return body
 

@@ -87,13 +87,21 @@ def question_of(
             {name: tuple(RealPath(one["real"], one["inside"]) for one in each) for name, each in paths.items()},
         )
         who = body["subject"]
-        runs = executable_from_json(who["executable"]) if "executable" in who else None
+        found = executable_of(who, task)
+        runs = executable_from_json(found) if found is not None else None
         subject = Subject(who["id"], Assurance(who["assurance"]), who["asserted_name"], executable=runs)
     except (KeyError, TypeError, ValueError):
         raise InvalidInput("The entry holds no facts: the call was refused before policy was asked.") from None
     purpose, mandate = task.get("purpose", ""), task.get("mandate", "")
     grant = Grant(body["task"], subject.id, purpose, mandate, (), frozenset(), 0, depth=facts.depth)
     return Question(subject, grant, tool, arguments, facts)
+
+
+def executable_of(who: Mapping[str, Any], task: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What it ran: by the entry, or by the one that opened its task, where it is the same instance."""
+    opener: Mapping[str, Any] = task.get("subject") or {}
+    same = bool(who.get("instance")) and who["instance"] == opener.get("instance")
+    return who.get("executable") or (opener.get("executable") if same else None)
 
 
 def explain(engine: CedarEngine, question: Question) -> Explanation:
