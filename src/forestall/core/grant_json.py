@@ -75,7 +75,7 @@ def grant_from_json(body: Mapping[str, Any]) -> Grant:
 
 
 def subject_to_json(subject: Subject, *, acting: bool = False) -> dict[str, Any]:
-    """`acting`: beside an action. What the holder of a connection's own task runs stands in the entry that opened it."""
+    """`acting`: beside an action. What a connection runs that opened its own task stands in the entry of that."""
     known = {"instance": subject.instance, "tenant": subject.tenant, "trust_domain": subject.trust_domain}
     body: dict[str, Any] = {
         "id": subject.id,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cedarpy
@@ -87,9 +87,10 @@ def question_of(
             {name: tuple(RealPath(one["real"], one["inside"]) for one in each) for name, each in paths.items()},
         )
         who = body["subject"]
+        subject = Subject(who["id"], Assurance(who["assurance"]), who["asserted_name"])
         found = executable_of(who, task)
-        runs = executable_from_json(found) if found is not None else None
-        subject = Subject(who["id"], Assurance(who["assurance"]), who["asserted_name"], executable=runs)
+        if found is not None:
+            subject = replace(subject, executable=executable_from_json(found))
     except (KeyError, TypeError, ValueError):
         raise InvalidInput("The entry holds no facts: the call was refused before policy was asked.") from None
     purpose, mandate = task.get("purpose", ""), task.get("mandate", "")
