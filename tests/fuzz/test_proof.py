@@ -23,6 +23,8 @@ from forestall.proof.kubernetes import ServiceAccounts
 from forestall.proof.oidc import Issuer, verify_workload
 from forestall.proof.possession import TYPE as PROOF_TYPE
 from forestall.proof.possession import verify_proof
+from forestall.proof.request import TYPE as REQUEST_TYPE
+from forestall.proof.request import verify_request
 from forestall.proof.set import CAEP, verify_event
 from forestall.proof.set import TYPE as EVENT_TYPE
 from forestall.proof.ticket import TYPE as TICKET_TYPE
@@ -31,7 +33,7 @@ from forestall.proof.token import TYPE as GRANT_TYPE
 from forestall.proof.token import verify_grant
 from forestall.proof.user import UserIssuer, verify_user
 from forestall.proof.workload import Listed, Match
-from tests.tokens import NOW, SECONDS, key, keys
+from tests.tokens import NOW, SECONDS, key, keys, without
 
 OURS = key()
 KEYS = keys(OURS)
@@ -178,6 +180,13 @@ def proof(token: str | bytes) -> object:
 
 READERS: dict[str, tuple[Reader, dict[str, Any], dict[str, Any]]] = {
     "grant": (grant, GRANT, {"typ": GRANT_TYPE}),
+    "request": (
+        lambda token: verify_request(
+            token, KEYS, issuer=ISSUER, audience=AUDIENCE, users=(ISSUER,), algorithms=ALL, now=NOW
+        ),
+        {**without(COMMON, "sub"), "user": {"iss": ISSUER, "sub": "a"}, "request": "r"},
+        {"typ": REQUEST_TYPE},
+    ),
     "ticket": (
         lambda token: verify_ticket(token, KEYS, issuer=ISSUER, receiver="b", now=NOW),
         TICKET,
