@@ -12,6 +12,7 @@ from forestall.core.errors import SetupError
 from forestall.home import Home
 from forestall.mandates import DEFAULT_MANDATE as DEFAULT_MANDATE  # noqa: PLC0414 - where it is looked for
 from forestall.mandates import load_mandates as load_mandates  # noqa: PLC0414 - as above
+from forestall.risk_settings import RiskSettings, risk_settings
 from forestall.source import Source
 
 MAX_SOCKET_PATH = 107
@@ -118,6 +119,12 @@ class Config:
     protect: Protect = field(default_factory=Protect)
     http: Http = field(default_factory=Http)
     attest: Attest = field(default_factory=Attest)
+    risk: tuple[RiskSettings, ...] = ()
+
+    @property
+    def posture(self) -> frozenset[str]:
+        """Everything that some source tells of a posture."""
+        return frozenset(part for one in self.risk for part in one.posture)
 
 
 def load(home: Home) -> Config:
@@ -131,6 +138,7 @@ def load(home: Home) -> Config:
         protect=source.section("protect", Protect),
         http=source.section("http", Http),
         attest=source.section("attest", Attest),
+        risk=risk_settings(source),
     )
 
 

@@ -29,6 +29,7 @@ from forestall.core.model import (
     Tool,
 )
 from forestall.core.reason import Reason
+from forestall.core.standing import UNKNOWN, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +264,37 @@ class Identity(Protocol):
 
 
 class FactSource(Protocol):
-    def gather(self, tool: Tool, arguments: Mapping[str, Any], labels: Label, depth: int, directory: str) -> Facts:
+    def gather(
+        self,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        labels: Label,
+        depth: int,
+        directory: str,
+        standing: Standing = UNKNOWN,
+    ) -> Facts:
         """`directory`: where the tool's relative paths start."""
+        ...
+
+
+class RiskSource(Protocol):
+    """Who tells how far a task is to be trusted just now. Asked on every call: it answers from memory."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def bound_ms(self) -> int:
+        """How old what it tells may be; what is older is missing."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """What keeps it from telling more, a sentence for the operator; empty where nothing does."""
+        ...
+
+    def read(self, grant: Grant, at: int) -> Standing:
+        """Of this task, at this time. What it does not know, or not freshly, is not there. Raises nothing."""
         ...
 
 

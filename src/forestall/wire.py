@@ -55,6 +55,7 @@ from forestall.policy.cedar import CedarEngine
 from forestall.policy.schema import METHOD_TOOL
 from forestall.port import Position, Written
 from forestall.proof.fault import Fault, InvalidProof
+from forestall.risks import NO_RISKS, Risks, open_risks, risk_path
 from forestall.tokens import Tokens, TokensOf, open_tokens, renew
 
 Handler = Callable[[Any], Any]
@@ -118,6 +119,7 @@ class Parts:
     """Called once an order was recorded and taken in, before whoever gave it goes on."""
     heard: Heard | None = None
     """Of security events; None until `hear`."""
+    risks: Risks = NO_RISKS
 
     def reload(self) -> None:
         """Take in the rules as they are on disk now; where they do not check, keep the old and raise SetupError."""
@@ -152,6 +154,7 @@ class Parts:
         """The ledger last: it signs what everything else wrote."""
         with ExitStack() as closing:
             closing.callback(self.ledger.close)
+            closing.callback(self.risks.close)
             closing.callback(self.state.close)
             if self.heard is not None:
                 closing.callback(self.heard.close)
@@ -169,7 +172,7 @@ def load_rules(home: Home, declared: Sequence[Tool] = ()) -> Rules:
     policies, notice = bundle.from_texts({}), ""
     if home.policy.is_dir():
         policies = bundle.read(home.policy)
-    engine = CedarEngine.build(policies, catalogue.all())
+    engine = CedarEngine.build(policies, catalogue.all(), load(home).posture)
     engine.self_test()
     count = sum(not policy.id.startswith(bundle.OWN_PREFIX) for policy in policies.policies)
     if not count:
@@ -181,7 +184,9 @@ def load_rules(home: Home, declared: Sequence[Tool] = ()) -> Rules:
 
 def no_rules(home: Home) -> Rules:
     """Before any tool is known, and so before a policy can be checked: nothing is permitted."""
-    return Rules(FileCatalogue(), CedarEngine.build(bundle.from_texts({}), ()), load_mandates(home), 0)
+    return Rules(
+        FileCatalogue(), CedarEngine.build(bundle.from_texts({}), (), load(home).posture), load_mandates(home), 0
+    )
 
 
 def build(
@@ -215,6 +220,7 @@ def build(
     uids = (os.geteuid(), *config.serve.allowed_uids)
     own, issuer = _files(home, config, uids), config.http.issuer
     parts = Parts(home, config, ledger, state, LocalIdentity(uids), own, rules, clock, tokens, issuer)
+    parts.risks = open_risks(home, config.risk, clock)
     try:
         parts.attestor = _attestor(interpreters)
     except Unavailable as error:
@@ -339,19 +345,29 @@ def _apply(parts: Parts, entry: Entry, position: Position) -> None:
 def gather(parts: Parts, ask: Gather, directory: str, known: Label = CLEAN) -> Facts:
     """`known`: what whoever asks has seen outside of the task."""
     if ask.tool.server == SERVER:
-        return _about_a_task(parts, ask)
+        return _about_a_task(parts, ask, known)
     labels = parts.state.labels(ask.action.task).join(known)
     depth = ask.grant.depth if ask.grant is not None else 0
-    return parts.facts.gather(ask.tool, ask.action.arguments, labels, depth, directory)
+    standing = parts.risks.read(ask.grant, ask.action.at)
+    return parts.facts.gather(ask.tool, ask.action.arguments, labels, depth, directory, standing)
 
 
-def _about_a_task(parts: Parts, ask: Gather) -> Facts:
+def _about_a_task(parts: Parts, ask: Gather, known: Label) -> Facts:
     """What is asked of Forestall itself names no file. A task that is not open yet has seen what its holder has."""
     opening, grant = ask.tool.id == OPEN.id, ask.grant
     instance = grant.instance if grant is not None else ""
     labels = parts.state.seen(instance) if opening else parts.state.labels(ask.action.task)
     depth = grant.depth if grant is not None else 0
-    return Facts(labels, ask.tool.effects, ask.tool.confidence, reaches_own_files=False, depth=depth)
+    standing = parts.risks.read(grant, ask.action.at)
+    return Facts(
+        labels.join(known),
+        ask.tool.effects,
+        ask.tool.confidence,
+        reaches_own_files=False,
+        depth=depth,
+        risk=standing.risk,
+        posture=standing.posture,
+    )
 
 
 def _attestor(interpreters: Interpreters) -> Attestor:
@@ -366,7 +382,8 @@ def _steady_ms() -> int:
 
 def _files(home: Home, config: Config, uids: tuple[int, ...]) -> Files:
     homes = home_directories(uids)
-    own = (str(home.root), str(socket_path(home, config)), *config.protect.paths)
+    told = [str(risk_path(home, one.path)) for one in config.risk if one.path]
+    own = (str(home.root), str(socket_path(home, config)), *config.protect.paths, *told)
     known = ("XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "USER", "LOGNAME", "TMPDIR")
     variables = {name: value for name in known if (value := os.environ.get(name))}
     user = homes[0] if homes else "/"

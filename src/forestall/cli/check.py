@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
 
 def examine(home: Home) -> Findings:
     findings = Findings()
-    findings.attempt(lambda: config.socket_path(home, config.load(home)))
+    settings = findings.attempt(lambda: config.load(home)) or config.Config()
+    findings.attempt(lambda: config.socket_path(home, settings))
     if any((home.keys / name).exists() for name in keys.FILES):
         findings.attempt(lambda: keys.load(home.keys))
     known = findings.attempt(lambda: catalogue.load(home.catalogue))
@@ -83,7 +84,7 @@ def examine(home: Home) -> Findings:
         sentence = "The catalogue cannot be read, so the policies were only parsed, not validated."
         findings.problems.append(Problem(str(home.policy), 0, 0, sentence, Severity.WARNING))
     else:
-        report = check(home.policy, known.all())
+        report = check(home.policy, known.all(), settings.posture)
         read = report.bundle
         findings.problems += report.problems
         findings.policy_digest = report.engine.digest if report.engine else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from forestall import catalogue
+from forestall import catalogue, config
 from forestall.adapter.ledger import keys
 from forestall.adapter.ledger.reader import LogReader
 from forestall.cli.record import lines, orders_about, records
@@ -103,7 +103,7 @@ def examine(home: Home, name: str) -> Account:
         return Account(found, None, ("The arguments cannot be opened, so the policies were not asked again.",))
     try:
         known = catalogue.load(home.catalogue)
-        engine = CedarEngine.build(bundle.read(home.policy), list(known.all()))
+        engine = CedarEngine.build(bundle.read(home.policy), list(known.all()), config.load(home).posture)
         tool = known.find(found.body["tool"]) or OWN.get(found.body["tool"])
         if tool is None:
             return Account(found, None, ("The tool is not in the catalogue, so no policy was asked.",))

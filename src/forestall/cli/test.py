@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from forestall import catalogue
+from forestall import catalogue, config
 from forestall.core.errors import PolicyInvalid
 from forestall.core.model import Tool
 from forestall.home import Home
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     given = [Path(path) for path in args.paths]
     found = [case for path in given or [home.policy / "tests"] for case in _read(path, given=bool(given))]
     tools = {tool.id: tool for tool in catalogue.load(home.catalogue).all()}
-    engine = CedarEngine.build(bundle.read(home.policy), list(tools.values()))
+    engine = CedarEngine.build(bundle.read(home.policy), list(tools.values()), config.load(home).posture)
     engine.self_test()
     results = [_run(case, engine, tools) for case in found]
     print(_as_json(results, engine) if args.json else _as_text(results, given or [home.policy / "tests"]))

@@ -298,6 +298,8 @@ def _facts(facts: Facts) -> dict[str, Any]:
         "seen": _label(facts.labels),
         "reaches_own_files": facts.reaches_own_files,
         "depth": facts.depth,
+        **({"risk": facts.risk.value} if facts.risk is not None else {}),
+        **({"posture": dict(facts.posture)} if facts.posture else {}),
     }
 
 

@@ -294,6 +294,10 @@ class Facts:
     depth: int = 0
     paths: Mapping[str, tuple[RealPath, ...]] = field(default_factory=_nothing, repr=False)
     """By name of a control argument: what each of its values names, in order. Only where all of them resolve."""
+    risk: Risk | None = None
+    """None where no source tells, or one that should does not: missing, and never harmless."""
+    posture: Mapping[str, str] = field(default_factory=_nothing)
+    """As `risk`, part by part."""
 
 
 @dataclass(frozen=True, slots=True)

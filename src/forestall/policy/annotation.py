@@ -22,10 +22,14 @@ KNOWN = frozenset(
         "credential",
         "reaches",
         "raw",
+        "without",
         "after_upstream",
         *NARROWING,
     }
 )
+
+MAY_BE_MISSING = frozenset({"risk", "posture"})
+"""Facts that come from elsewhere, and may not have come."""
 
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -40,6 +44,8 @@ class Annotations:
     reaches: frozenset[str] = frozenset()
     raw: frozenset[str] = frozenset()
     """Arguments that the writer knows are no paths."""
+    without: frozenset[str] = frozenset()
+    """Facts that the writer says may be missing: `risk`, or `posture`."""
     narrowing: Narrowing | None = None
     """What the permit leaves of a task that is opened or delegated."""
     after_upstream: bool = False
@@ -55,6 +61,9 @@ def read(annotations: Mapping[str, str]) -> Annotations:
     reaches = frozenset(_list(annotations.get("reaches", "")))
     if unknown := reaches - frozenset(Effect):
         raise ValueError("reaches", f"`{min(unknown)}` is not an effect")
+    without = frozenset(_list(annotations.get("without", "")))
+    if "without" in annotations and (not without or not without <= MAY_BE_MISSING):
+        raise ValueError("without", f"names facts that may be missing: {', '.join(sorted(MAY_BE_MISSING))}")
     if annotations.get("after_upstream"):
         raise ValueError("after_upstream", "stands alone: `@after_upstream`")
     return Annotations(
@@ -62,6 +71,7 @@ def read(annotations: Mapping[str, str]) -> Annotations:
         credential,
         reaches,
         frozenset(_list(annotations.get("raw", ""))),
+        without,
         _narrowing(annotations),
         "after_upstream" in annotations,
     )

@@ -23,6 +23,7 @@ from forestall.core.model import (
     Grant,
     Question,
     RealPath,
+    Risk,
     Ruling,
     Subject,
     Tool,
@@ -58,6 +59,8 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "labels": dict,
     "effects": list,
     "own_files": bool,
+    "risk": str,
+    "posture": dict,
     "directory": str,
     "paths": dict,
 }
@@ -126,6 +129,8 @@ def question(case: Case, tool: Tool) -> Question:
             keys.get("own_files", False),
             keys.get("depth", 0),
             {name: _paths(value, keys.get("directory", DIRECTORY)) for name, value in keys.get("paths", {}).items()},
+            _risk(keys.get("risk", Risk.LOW)),
+            _posture(keys.get("posture", {})),
         )
     except (ValueError, TypeError) as error:
         raise _bad(case, f"{error}") from None
@@ -184,6 +189,16 @@ def _label(keys: Mapping[str, Any]) -> Label:
         Integrity(keys.get("integrity", CLEAN.integrity)),
         Confidentiality(keys.get("confidentiality", CLEAN.confidentiality)),
     )
+
+
+def _risk(word: str) -> Risk | None:
+    return None if word == "missing" else Risk(word)
+
+
+def _posture(keys: Mapping[str, Any]) -> dict[str, str]:
+    if not all(isinstance(value, str) for value in keys.values()):
+        raise ValueError("`posture` holds texts")
+    return dict(keys)
 
 
 def _paths(value: Any, directory: str) -> tuple[RealPath, ...]:

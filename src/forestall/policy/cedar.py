@@ -7,7 +7,7 @@ it waits for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from posixpath import commonpath, dirname
 from types import MappingProxyType
@@ -17,11 +17,12 @@ from forestall.core.effects import Effect, groups
 from forestall.core.errors import InvalidInput, PolicyInvalid
 from forestall.core.grant_json import executable_to_json
 from forestall.core.label import Label
-from forestall.core.model import Approval, Decision, Question, RealPath, Ruling, Tool
+from forestall.core.model import Approval, Decision, Facts, Question, RealPath, Ruling, Tool
 from forestall.core.own import SERVER
 from forestall.core.reason import Reason
 from forestall.policy import slice as slices
 from forestall.policy.bundle import Bundle
+from forestall.policy.expression import Path
 from forestall.policy.lint import lint
 from forestall.policy.problem import require_none
 from forestall.policy.schema import METHOD_SERVER, METHOD_TOOL, OWN, PATHS, Compiled, compile_tool
@@ -43,13 +44,14 @@ class CedarEngine:
     _cache: dict[tuple[str, frozenset[Effect]], Slice] = field(repr=False, default_factory=dict)
 
     @classmethod
-    def build(cls, bundle: Bundle, tools: Sequence[Tool]) -> CedarEngine:
-        """Compile every tool, check every policy against all of them, and parse every slice.
+    def build(cls, bundle: Bundle, tools: Sequence[Tool], posture: Collection[str] = ()) -> CedarEngine:
+        """Compile every tool, check every policy against all of them, and parse every slice. `posture`: the parts of a
+        posture that the settings say are told.
 
         Raises:
             PolicyInvalid: lists every error of the policies with its file, line and, where it is known, column.
         """
-        compiled = compile_tools(tools)
+        compiled = compile_tools(tools, posture)
         require_none(lint(bundle.policies, list(compiled.values())))
         try:
             rules = {policy.id: slices.rule(policy) for policy in bundle.policies}
@@ -126,6 +128,8 @@ class CedarEngine:
             return self._deny(
                 Reason.POLICY_ERROR, part, detail="The policy was built for another definition of the tool."
             )
+        if part.needs and (missing := _missing(part.needs, question.facts)):
+            return self._deny(Reason.MISSING_CONTEXT, part, detail=f"No source says what `context.{missing}` is now.")
         try:
             context = self.context(question, part)
         except (Misfit, InvalidInput) as error:
@@ -207,23 +211,32 @@ class CedarEngine:
         run(self)
 
 
-def compile_tools(tools: Iterable[Tool]) -> dict[str, Compiled]:
+def compile_tools(tools: Iterable[Tool], posture: Collection[str] = ()) -> dict[str, Compiled]:
     """Tools by id, with those that are Forestall's own.
 
     Raises:
         PolicyInvalid: two tools share an id, or take the name that is reserved.
     """
-    compiled = {name: compile_tool(tool) for name, tool in OWN.items()}
+    compiled = {name: compile_tool(tool, posture) for name, tool in OWN.items()}
     for tool in tools:
         if tool.id in compiled:
             raise PolicyInvalid(f"The tool `{tool.id}` is there twice, or has a reserved name; rename its server.")
-        compiled[tool.id] = compile_tool(tool)
+        compiled[tool.id] = compile_tool(tool, posture)
     return compiled
 
 
 def _after_upstream(part: Slice, policies: tuple[str, ...]) -> bool:
     """Does one of those that decided say so?"""
     return any(part.rules[name].annotations.after_upstream for name in policies)
+
+
+def _missing(needs: Iterable[Path], facts: Facts) -> str:
+    """The first of these that is not known; empty where all are."""
+    for path in needs:
+        known = facts.risk is not None if path == ("risk",) else path[1] in facts.posture
+        if not known:
+            return ".".join(path)
+    return ""
 
 
 def _paths(found: Mapping[str, tuple[RealPath, ...]], compiled: Compiled) -> dict[str, Any]:
@@ -252,6 +265,11 @@ def _task(question: Question, _: Slice) -> dict[str, Any]:
     return {"id": grant.task, "purpose": grant.purpose, "mandate": grant.mandate, "depth": question.facts.depth}
 
 
+def _posture(question: Question, part: Slice) -> dict[str, str]:
+    known = part.compiled.context["posture"]["attributes"]
+    return {name: value for name, value in question.facts.posture.items() if name in known}
+
+
 def _label(label: Label) -> dict[str, str]:
     return {"integrity": label.integrity.value, "confidentiality": label.confidentiality.value}
 
@@ -270,6 +288,8 @@ _CONTEXT: Mapping[str, Callable[[Question, Slice], Any]] = MappingProxyType(
         "own_files": lambda question, _: question.facts.reaches_own_files,
         "output": lambda question, _: _label(question.tool.output),
         "reversible": lambda question, _: question.tool.reversible,
+        "risk": lambda question, _: question.facts.risk,
+        "posture": _posture,
         "paths": lambda question, part: _paths(question.facts.paths, part.compiled),
         "approval": lambda *_: None,
     }

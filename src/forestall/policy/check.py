@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +23,18 @@ class Report:
     """The engine of these policies; None where there is an error."""
 
 
-def check(directory: Path, tools: Sequence[Tool]) -> Report:
-    """Read, validate, lint, build and try. Raises nothing for what is wrong with policy."""
+def check(directory: Path, tools: Sequence[Tool], posture: Collection[str] = ()) -> Report:
+    """Read, validate, lint, build and try. Raises nothing for what is wrong with policy. `posture` as in the engine."""
     bundle, problems = examine(directory)
     try:
-        compiled = list(compile_tools(tools).values())
+        compiled = list(compile_tools(tools, posture).values())
     except PolicyInvalid as error:
         return Report(bundle, (*problems, Problem(str(directory), 0, 0, str(error))), None)
     found = sorted({*problems, *lint(bundle.policies, compiled), *notes(compiled, str(directory))})
     engine = None
     if not any(problem.severity is Severity.ERROR for problem in found):
         try:
-            engine = CedarEngine.build(bundle, tools)
+            engine = CedarEngine.build(bundle, tools, posture)
             engine.self_test()
         except PolicyInvalid as error:
             engine = None

@@ -24,10 +24,12 @@ from forestall.core.model import (
     Grant,
     Question,
     RealPath,
+    Risk,
     Ruling,
     Subject,
     Tool,
 )
+from forestall.core.reason import Reason
 from forestall.policy.bundle import Policy
 from forestall.policy.cedar import CedarEngine
 from forestall.policy.expression import conjuncts, looks, mentions_approval
@@ -85,6 +87,8 @@ def question_of(
             bool(body["reaches_own_files"]),
             int(body["depth"]),
             {name: tuple(RealPath(one["real"], one["inside"]) for one in each) for name, each in paths.items()},
+            Risk(body["risk"]) if "risk" in body else None,
+            {str(name): str(value) for name, value in body.get("posture", {}).items()},
         )
         who = body["subject"]
         subject = Subject(who["id"], Assurance(who["assurance"]), who["asserted_name"])
@@ -191,6 +195,9 @@ def _first_false(prober: _Prober, tree: Mapping[str, Any], parts: Sequence[Any])
 
 
 def _changes(ruling: Ruling, considered: Sequence[Considered]) -> Iterator[str]:
+    if ruling.reason is Reason.MISSING_CONTEXT:
+        yield "A fresh fact from its source, under [[risk]] in forestall.toml."
+        return
     if ruling.decision is Decision.PERMIT:
         yield from (f"A change to the permit `{name}`." for name in ruling.policies)
         return

@@ -6,14 +6,14 @@ principal `Workload`, resource `Server`, action `Action::"server/tool"` in the g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from forestall.core.effects import Confidence, Effect, groups
 from forestall.core.label import Confidentiality, Integrity
-from forestall.core.model import Assurance, Tool
+from forestall.core.model import Assurance, Risk, Tool
 from forestall.core.task import EXTEND, OPEN
 from forestall.core.wanted import DELEGATE
 from forestall.policy.arguments import Arguments, compile_arguments
@@ -56,6 +56,8 @@ COMMON: Mapping[str, Type] = MappingProxyType(
         "own_files": BOOL,
         "output": _LABEL,
         "reversible": BOOL,
+        "risk": {**STRING, "required": False},
+        "posture": record({}),
         "approval": {**record({"granted": BOOL}), "required": False},
     }
 )
@@ -69,6 +71,7 @@ WORDS: Mapping[tuple[str, ...], frozenset[str]] = MappingProxyType(
         ("effects",): frozenset(Effect),
         ("confidence",): frozenset(Confidence),
         ("assurance",): frozenset(Assurance),
+        ("risk",): frozenset(Risk),
     }
 )
 """Attributes of the context that hold one of a few words (or, `effects`, a set of them)."""
@@ -92,11 +95,13 @@ class Compiled:
     """WORDS, and the arguments that are strings out of an `enum`."""
 
 
-def compile_tool(tool: Tool) -> Compiled:
+def compile_tool(tool: Tool, posture: Collection[str] = ()) -> Compiled:
+    """`posture`: the parts of a posture that some source tells of."""
     arguments = compile_arguments(tool)
     texts, lists = arguments.texts() & tool.control, arguments.text_lists() & tool.control
     paths = {**dict.fromkeys(sorted(texts), PATH), **dict.fromkeys(sorted(lists), PATHS)}
-    context = {**COMMON, "args": arguments.type, "paths": record(paths, frozenset(paths))}
+    told = record(dict.fromkeys(sorted(posture), STRING), frozenset(posture))
+    context = {**COMMON, "posture": told, "args": arguments.type, "paths": record(paths, frozenset(paths))}
     words = {**WORDS, **dict(_enums(("args",), arguments.fields))}
     return Compiled(tool, arguments, paths, context, words)
 

@@ -68,6 +68,10 @@ class Slice:
     """What is sent of the context."""
     digest: str
     could_permit: bool
+    needs: tuple[Path, ...]
+    """Facts from elsewhere that a policy looks at, and without which nothing is decided: `("risk",)`, and of a posture
+    each part.
+    """
     policy_set: cedarpy.PolicySet
     schema: cedarpy.Schema
     entities: cedarpy.Entities
@@ -144,6 +148,7 @@ def cut(
         flat,
         digest({"policies": trees, "schema": description}),
         could_permit(trees.values()),
+        _needs([rules[name] for name in trees], compiled),
         policy_set({name: flat.rewrite(tree) for name, tree in trees.items()}),
         schema,
         cedarpy.Entities.from_json_str("[]", schema),
@@ -180,6 +185,22 @@ def digest(value: Any) -> str:
     """Of a canonical text: members sorted, no space. Not RFC 8785, which has no 64-bit integers."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _needs(rules: Iterable[Rule], compiled: Compiled) -> tuple[Path, ...]:
+    """A policy that looks at the context as a whole looks at all of it."""
+    parts = compiled.context["posture"]["attributes"]
+    found: set[Path] = set()
+    for one in rules:
+        for path in one.looks:
+            name = path[0] if path else ""
+            if name in one.annotations.without:
+                continue
+            if name in {"", "risk"}:
+                found.add(("risk",))
+            if name in {"", "posture"}:
+                found |= {("posture", part) for part in (path[1:] or parts)}
+    return tuple(sorted(found))
 
 
 def could_permit(trees: Iterable[Mapping[str, Any]]) -> bool:

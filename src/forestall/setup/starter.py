@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from forestall.config import load
 from forestall.core.effects import Confidence, Effect, groups, highest
 from forestall.core.model import Decision, Tool
 from forestall.home import Home
@@ -69,7 +70,12 @@ def write_schema(home: Home, tools: Sequence[Tool]) -> Path | None:
         PolicyInvalid: a tool has no schema that Cedar could take.
     """
     path = home.policy / "schema.cedarschema.json"
-    data = json.dumps(schema(compile_tools(tools).values()), ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+    data = (
+        json.dumps(
+            schema(compile_tools(tools, load(home).posture).values()), ensure_ascii=False, indent=2, sort_keys=True
+        )
+        + "\n"
+    )
     if path.exists() and path.read_bytes() == data.encode():
         return None
     make_directory(home.policy)
@@ -86,7 +92,7 @@ def write_tests(home: Home, tools: Sequence[Tool]) -> Path | None:
     path = home.policy / "tests" / "starter.toml"
     if path.parent.exists() and any(path.parent.glob("*.toml")):
         return None
-    engine = CedarEngine.build(bundle.read(home.policy), tools)
+    engine = CedarEngine.build(bundle.read(home.policy), tools, load(home).posture)
     known = {tool.id: tool for tool in tools}
     examples = [keys for keys in _examples(tools) if not cases.run(Case(str(path), 1, keys), engine, known).problem]
     make_directory(path.parent)

@@ -304,7 +304,7 @@ def test_approval_and_the_whole_context_in_one_slice() -> None:
         '@approvers("ada") permit (principal, action, resource) when { context has approval && context == context };'
     )
     for _ in range(2):
-        assert built.evaluate(question(READ_FILE, {"path": "a"})).decision is Decision.HOLD
+        assert built.evaluate(question(READ_FILE, {"path": "a"}, risk=Risk.LOW)).decision is Decision.HOLD
     alone = engine(
         '@approvers("ada") permit (principal, action, resource)'
         " when { context has approval && context.approval == {granted: true} };"

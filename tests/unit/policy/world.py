@@ -7,7 +7,7 @@ from typing import Any
 
 from forestall.core.effects import Confidence, Effect
 from forestall.core.label import CLEAN, Label
-from forestall.core.model import Assurance, Facts, Grant, Question, RealPath, Ruling, Subject, Tool
+from forestall.core.model import Assurance, Facts, Grant, Question, RealPath, Risk, Ruling, Subject, Tool
 from forestall.policy import bundle
 from forestall.policy.cedar import CedarEngine, compile_tools
 from forestall.policy.lint import lint
@@ -51,8 +51,8 @@ SEND = tool(
 TOOLS = (READ_FILE, WRITE_FILE, DELETE_FILE, SEND)
 
 
-def engine(*texts: str, tools: tuple[Tool, ...] = TOOLS) -> CedarEngine:
-    return CedarEngine.build(bundle.from_texts({"a.cedar": "\n".join(texts)}), tools)
+def engine(*texts: str, tools: tuple[Tool, ...] = TOOLS, posture: tuple[str, ...] = ()) -> CedarEngine:
+    return CedarEngine.build(bundle.from_texts({"a.cedar": "\n".join(texts)}), tools, posture)
 
 
 def question(
@@ -63,6 +63,8 @@ def question(
     own_files: bool = False,
     effects: frozenset[Effect] = frozenset(),
     paths: Mapping[str, tuple[RealPath, ...]] | None = None,
+    risk: Risk | None = None,
+    posture: Mapping[str, str] | None = None,
     **grant: Any,
 ) -> Question:
     known = {"task": "t1", "holder": "agent", "purpose": "report", "mandate": "default"} | grant
@@ -71,7 +73,7 @@ def question(
         Grant(tools=("*",), effects=frozenset(Effect), expires_at=0, **known),
         of,
         arguments,
-        Facts(labels, effects or of.effects, of.confidence, own_files, 0, paths or {}),
+        Facts(labels, effects or of.effects, of.confidence, own_files, 0, paths or {}, risk, posture or {}),
     )
 
 
@@ -79,6 +81,6 @@ def ask(built: CedarEngine, of: Tool, /, **arguments: Any) -> Ruling:
     return built.evaluate(question(of, arguments))
 
 
-def problems(*texts: str, tools: tuple[Tool, ...] = TOOLS) -> list[Problem]:
+def problems(*texts: str, tools: tuple[Tool, ...] = TOOLS, posture: tuple[str, ...] = ()) -> list[Problem]:
     policies = bundle.from_texts({"a.cedar": "\n".join(texts)}).policies
-    return lint(policies, list(compile_tools(tools).values()))
+    return lint(policies, list(compile_tools(tools, posture).values()))

@@ -28,6 +28,7 @@ from forestall.adapter.facts.straight import straight
 from forestall.core.effects import Confidence, Effect
 from forestall.core.label import Label
 from forestall.core.model import Facts, RealPath, Tool
+from forestall.core.standing import UNKNOWN, Standing
 
 MAX_LINKS = 40
 """Symbolic links that the kernel follows in one path (path_resolution(7))."""
@@ -64,7 +65,15 @@ class Files:
         self._home = home
         self._variables = dict(variables)
 
-    def gather(self, tool: Tool, arguments: Mapping[str, Any], labels: Label, depth: int, directory: str) -> Facts:
+    def gather(
+        self,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        labels: Label,
+        depth: int,
+        directory: str,
+        standing: Standing = UNKNOWN,
+    ) -> Facts:
         call = _Call(self._own, self._home, {**self._variables, "PWD": directory}, directory, tool)
         return Facts(
             labels=labels,
@@ -73,6 +82,8 @@ class Files:
             reaches_own_files=call.reaches(arguments),
             depth=depth,
             paths=call.paths(arguments),
+            risk=standing.risk,
+            posture=standing.posture,
         )
 
 

@@ -1,0 +1,66 @@
+"""The sources of risk and posture that the settings name, put together: a part of `wire`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from forestall.adapter.facts.risk_file import RiskFile
+from forestall.adapter.facts.risk_web import RiskWeb
+from forestall.adapter.facts.told import Asking
+from forestall.core.model import Grant
+from forestall.core.standing import UNKNOWN, Standing, together
+from forestall.home import Home
+from forestall.port import RiskSource
+from forestall.risk_settings import RiskSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Risks:
+    sources: tuple[RiskSource, ...] = ()
+    _asking: Asking | None = None
+
+    def read(self, grant: Grant | None, at: int) -> Standing:
+        """What all of them know of this task, from memory: no source is asked here."""
+        if not self.sources or grant is None:
+            return UNKNOWN
+        return together([source.read(grant, at) for source in self.sources])
+
+    def close(self) -> None:
+        if self._asking is not None:
+            self._asking.close()
+
+
+NO_RISKS = Risks()
+
+
+def open_risks(home: Home, settings: tuple[RiskSettings, ...], now: Callable[[], int]) -> Risks:
+    """Files are read before this returns; an address is asked meanwhile, and what it tells is missing until then."""
+    if not settings:
+        return NO_RISKS
+    sources = tuple(_source(home, one, now) for one in settings)
+    for source in sources:
+        if isinstance(source, RiskFile):
+            source.refresh()
+    return Risks(sources, Asking(sources, threading.Event.wait))
+
+
+def risk_path(home: Home, path: str) -> Path:
+    return home.root / Path(path).expanduser()
+
+
+def _source(home: Home, settings: RiskSettings, now: Callable[[], int]) -> RiskFile | RiskWeb:
+    name, bound_ms, posture = settings.name, settings.bound_s * 1000, settings.posture
+    if settings.kind == "file":
+        return RiskFile(name, risk_path(home, settings.path), bound_ms=bound_ms, posture=posture, now=now)
+    return RiskWeb(
+        name,
+        settings.url,
+        bound_ms=bound_ms,
+        posture=posture,
+        now=now,
+        ca_file=risk_path(home, settings.ca_file) if settings.ca_file else None,
+        token_file=risk_path(home, settings.token_file) if settings.token_file else None,
+    )
