@@ -14,6 +14,7 @@ from forestall.config import Config, Serve, load, load_mandates, socket_path
 from forestall.core.effects import Effect
 from forestall.core.errors import SetupError
 from forestall.home import Home
+from forestall.risk_settings import RiskSettings
 
 MANDATE = """\
 purpose = "Mend the build."
@@ -157,11 +158,55 @@ def test_a_mandate_with_an_odd_file_name_is_refused(home: Home) -> None:
 
 def test_every_setting_is_documented_with_its_default(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
-    for section in fields(Config):
-        assert f"**`[{section.name}]`**" in page
-        for setting in fields(section.default_factory):  # type: ignore[arg-type]
-            (row,) = [line for line in page.splitlines() if line.startswith(f"| `{setting.name}` |")]
+    kinds = {f"[{section.name}]": section.default_factory for section in fields(Config) if section.name != "risk"}
+    for name, kind in {**kinds, "[[risk]]": RiskSettings}.items():
+        part = page.split(f"**`{name}`**")[1].split("**`[")[0].split("\n\n")[0]
+        for setting in fields(kind):  # type: ignore[arg-type]  # a dataclass, by use
+            (row,) = [line for line in part.splitlines() if f"`{setting.name}`" in line.split("|")[:2][-1]]
             assert isinstance(setting.default, str | tuple) or f"| {setting.default} |" in row
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[risk]\nname = 'a'\n", "in two brackets"),
+        ("[[risk]]\nkind = 'file'\npath = 'a'\n", "has a `name`"),
+        ("[[risk]]\nname = 'A b'\nkind = 'file'\npath = 'a'\n", "has a `name`"),
+        ("[[risk]]\nname = 'a'\nkind = 'db'\npath = 'a'\n", "`file` or `http`"),
+        ("[[risk]]\nname = 'a'\nkind = 'file'\n", "has a `path` if it is a file"),
+        ("[[risk]]\nname = 'a'\nkind = 'file'\npath = 'a'\nurl = 'https://a/'\n", "has a `path` if it is a file"),
+        ("[[risk]]\nname = 'a'\nkind = 'http'\nurl = 'http://a/'\n", "an https address"),
+        ("[[risk]]\nname = 'a'\nkind = 'http'\nurl = 'file:///a'\n", "an https address"),
+        ("[[risk]]\nname = 'a'\nkind = 'file'\npath = 'a'\nca_file = 'b'\n", "no certificate"),
+        ("[[risk]]\nname = 'a'\nkind = 'file'\npath = 'a'\nbound_s = 0\n", "from 1 to"),
+        ("[[risk]]\nname = 'a'\nkind = 'file'\npath = 'a'\nposture = ['Disk']\n", "part of a posture"),
+        ("[[risk]]\nname = 'a'\nkind = 'file'\npath = 'a'\nbond_s = 3\n", "did you mean `bound_s`?"),
+        ("[[risk]]\nname = 'a'\nkind = 'file'\npath = 'a'\n" * 2, "two sources of risk are called `a`"),
+        (
+            (
+                "[[risk]]\nname = 'a'\nkind = 'file'\npath = 'a'\nposture = ['x']\n"
+                "[[risk]]\nname = 'b'\nkind = 'file'\npath = 'b'\nposture = ['x']\n"
+            ),
+            "`x` is told twice",
+        ),
+    ],
+)
+def test_a_source_of_risk_that_cannot_be_one_is_refused_with_its_place(home: Home, text: str, says: str) -> None:
+    write(home, text)
+    with pytest.raises(SetupError, match=re.escape(says)) as caught:
+        load(home)
+    assert str(caught.value).startswith(f"{home.config}:")
+
+
+def test_sources_of_risk_and_what_they_tell_of_a_posture(home: Home) -> None:
+    write(
+        home,
+        "[[risk]]\nname = 'desk'\nkind = 'file'\npath = 'risk.toml'\nposture = ['disk']\n"
+        "[[risk]]\nname = 'edr'\nkind = 'http'\nurl = 'http://127.0.0.1:9/risk'\nbound_s = 20\nposture = ['os']\n",
+    )
+    config = load(home)
+    assert [(one.name, one.kind, one.bound_s) for one in config.risk] == [("desk", "file", 300), ("edr", "http", 20)]
+    assert config.posture == {"disk", "os"}
 
 
 def test_what_the_document_shows_is_accepted(home: Home) -> None:

@@ -221,6 +221,19 @@ def _raw_path(subject: Subject, argument: str, pattern: Sequence[Any]) -> Iterat
         yield subject.warning(sentence, argument)
 
 
+def _mandate_patterns(subject: Subject) -> Iterator[Problem]:
+    """A mandate that is written later may have a name that the pattern lets through."""
+    for body in expression.bodies(subject.policy.tree):
+        for name, operand in expression.nodes(body):
+            rooted = expression.attribute(operand["left"]) if name == "like" else None
+            if rooted is not None and rooted[1] in _MANDATE and subject.policy.permits:
+                sentence = "Mandates that are still to be written can match this pattern; compare with `==`."
+                yield subject.warning(sentence, "mandate")
+
+
+_MANDATE = (("args", "mandate"), ("task", "mandate"))
+
+
 def _permits_everything(subject: Subject) -> Iterator[Problem]:
     tree = subject.policy.tree
     if subject.policy.permits and scope.unscoped(tree) and not tree["conditions"]:
@@ -234,5 +247,6 @@ _RULES: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
     _words,
     _graver,
     _raw_paths,
+    _mandate_patterns,
     _permits_everything,
 )

@@ -8,7 +8,7 @@ import cedarpy
 import pytest
 
 from forestall.core.effects import Effect
-from forestall.core.model import Decision, RealPath
+from forestall.core.model import Decision, RealPath, Risk
 from forestall.core.reason import Reason
 from forestall.policy.flat import Flat, lay
 from forestall.policy.render import render

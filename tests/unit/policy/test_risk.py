@@ -101,7 +101,9 @@ def test_what_would_never_hold_is_found(text: str, words: str) -> None:
 
 
 def test_the_whole_context_holds_what_may_be_missing() -> None:
-    built = engine("permit (principal, action, resource) when { context == context };", posture=("disk",))
+    built = engine(
+        '@approvers("ann") permit (principal, action, resource) when { context == context };', posture=("disk",)
+    )
     assert decide(built, Risk.LOW, {"disk": "open"}) == (Decision.PERMIT, None)
     assert decide(built, Risk.LOW) == (Decision.DENY, Reason.MISSING_CONTEXT)
     assert decide(built, None, {"disk": "open"}) == (Decision.DENY, Reason.MISSING_CONTEXT)
