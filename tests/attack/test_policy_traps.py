@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import cedarpy
 import pytest
 
+from forestall.catalogue import FileCatalogue
 from forestall.core.canonical import parse
 from forestall.core.effects import Effect, groups
 from forestall.core.errors import InvalidInput, PolicyInvalid
-from forestall.core.model import Decision
+from forestall.core.model import Assurance, Decision, Tool
 from forestall.core.reason import Reason
+from forestall.core.task import EXTEND, OPEN
+from forestall.core.wanted import DELEGATE
 from forestall.policy import bundle
 from forestall.policy import slice as slices
 from forestall.policy.cedar import CedarEngine
@@ -27,6 +31,7 @@ from tests.unit.policy.world import (
     TOOLS,
     ask,
     engine,
+    problems,
     question,
     schema,
     tool,
@@ -207,3 +212,79 @@ def test_an_approval_that_nobody_is_named_for_permits_nothing() -> None:
         ruling = ask(unlinted(text), SEND, to=[])
         assert (ruling.decision, ruling.reason) == (Decision.DENY, reason)
         assert "@approvers" in ruling.detail
+
+
+# -- tasks
+
+
+def wish(mandate: str = "refund", request: str = "none", effects: tuple[str, ...] = ("read",)) -> dict[str, Any]:
+    more = {"purpose": "p", "parameters": {}, "user": "", "lifetime_s": 60, "tools": ["*"]}
+    return {"mandate": mandate, "request": request, "effects": list(effects), **more}
+
+
+def asked_about(text: str, of: Tool, arguments: dict[str, Any]) -> tuple[Decision, Reason | None]:
+    asked = question(of, arguments)
+    ruling = engine(text).evaluate(replace(asked, subject=replace(asked.subject, assurance=Assurance.SVID)))
+    return ruling.decision, ruling.reason
+
+
+OPENS = 'permit (principal, action == Action::"forestall/open", resource);'
+
+
+def test_a_permit_to_hand_on_opens_nothing_and_a_permit_to_open_hands_nothing_on() -> None:
+    hands_on = 'permit (principal, action == Action::"forestall/delegate", resource);'
+    assert asked_about(hands_on, OPEN, wish()) == (Decision.DENY, Reason.NO_POLICY)
+    assert asked_about(OPENS, DELEGATE, {"to": "helper"}) == (Decision.DENY, Reason.NO_POLICY)
+    assert asked_about(OPENS, EXTEND, {"expires_at": 1}) == (Decision.DENY, Reason.NO_POLICY)
+
+
+def test_what_may_not_be_opened_may_be_handed_on_unless_the_rule_names_both() -> None:
+    no_writes = 'resource) when { context.args has effects && context.args.effects.items.contains("write") };'
+    opens = f'{PERMIT_ALL} forbid (principal, action == Action::"forestall/open", {no_writes}'
+    both = f'{PERMIT_ALL} forbid (principal, action in [Action::"forestall/open", Action::"forestall/delegate"], '
+    handed = {"to": "helper", "effects": ["write"]}
+    assert asked_about(opens, OPEN, wish(effects=("write",)))[0] is Decision.DENY
+    assert asked_about(opens, DELEGATE, handed)[0] is Decision.PERMIT
+    assert asked_about(both + no_writes, DELEGATE, handed)[0] is Decision.DENY
+
+
+def test_a_delegation_that_does_not_say_its_effects_has_those_of_the_task_above() -> None:
+    """So a permit has to ask for them: a forbid of what is named forbids nothing that is left out."""
+    safe = 'permit (principal, action == Action::"forestall/delegate", resource) when '
+    safe += '{ context.args has effects && ["read"].containsAll(context.args.effects.items) };'
+    assert asked_about(safe, DELEGATE, {"to": "helper", "effects": ["read"]})[0] is Decision.PERMIT
+    assert asked_about(safe, DELEGATE, {"to": "helper"})[0] is Decision.DENY
+
+
+def test_like_over_the_name_of_a_mandate_lets_names_through_that_nobody_thought_of() -> None:
+    pattern = OPENS.replace(";", ' when { context.args.mandate like "refund*" };')
+    assert asked_about(pattern, OPEN, wish("refund-everybody"))[0] is Decision.PERMIT
+    assert [one.sentence for one in problems(pattern) if "still to be written" in one.sentence]
+    exact = OPENS.replace(";", ' when { context.args.mandate == "refund" };')
+    assert asked_about(exact, OPEN, wish("refund-everybody"))[0] is Decision.DENY
+    assert problems(exact) == []
+
+
+@pytest.mark.parametrize("mandate", ["refund", "refund*", "REFUND", "refund ", "refund\u200b"])
+def test_a_mandates_name_is_compared_as_it_is(mandate: str) -> None:
+    exact = OPENS.replace(";", ' when { context.args.mandate == "refund" };')
+    assert (asked_about(exact, OPEN, wish(mandate))[0] is Decision.PERMIT) is (mandate == "refund")
+
+
+def test_an_asserted_request_is_not_a_users() -> None:
+    theirs = OPENS.replace(";", ' when { context.args.request == "user" };')
+    assert asked_about(theirs, OPEN, wish(request="asserted"))[0] is Decision.DENY
+    assert asked_about(theirs, OPEN, wish(request="user"))[0] is Decision.PERMIT
+
+
+def test_a_request_to_open_a_task_is_nobodys_tool() -> None:
+    """It is not in the catalogue, so no enforcement point can ask for it as a call."""
+    assert FileCatalogue().find(OPEN.id) is None
+
+
+def test_a_narrowing_beside_a_wider_permit_still_narrows() -> None:
+    narrow = '@only_effects("read") ' + OPENS
+    asked = question(OPEN, wish(effects=("read", "write")))
+    ruling = engine(PERMIT_ALL, narrow).evaluate(asked)
+    assert ruling.narrowing is not None
+    assert ruling.narrowing.effects == {Effect.READ}

@@ -12,11 +12,14 @@ import pytest
 from forestall import __version__
 from forestall.adapter.ledger import commit
 from forestall.core.entry import Stream
+from forestall.core.model import Risk
 from forestall.frame import PROTOCOL
 from forestall.home import Home
 from forestall.server.point import Point
+from forestall.testing.world import GRANT
 from forestall.wire import build
 from tests.points import (
+    POLICY,
     SERVER,
     TOOLS,
     Peer,
@@ -439,6 +442,42 @@ def test_a_task_without_a_purpose_is_refused_and_told_what_is_missing(home: Home
         answer = await peer.receive()
         assert "unclear_intent" in answer["sentence"]
         assert "`purpose` is missing" in answer["sentence"]
+        await peer.close()
+
+    play(home, scenario)
+
+
+AT_LOW_RISK = '@id("calm") forbid (principal, action in Action::"write", resource) unless {{ {low} }};'.format(
+    low='context has risk && context.risk == "low"'
+)
+
+
+def test_the_risk_that_a_file_tells_is_in_the_decision_and_a_file_that_went_away_is_missing(tmp_path: Path) -> None:
+    settings = '[[risk]]\nname = "desk"\nkind = "file"\npath = "risk.toml"\n'
+    home = make_home(tmp_path, f"{POLICY}\n{AT_LOW_RISK}", settings)
+    told = home.root / "risk.toml"
+    told.write_text('default = "low"\n')
+
+    async def asked(peer: Peer) -> str:
+        answer = await peer.ask("write_file", {"path": "a", "content": "b"})
+        if answer["type"] != "permit":
+            return str(answer["decision"]["reason"])
+        await peer.performed(answer)
+        return "permit"
+
+    async def scenario(point: Point) -> None:
+        peer = await Peer.gateway(home.socket)
+        (source,) = point.parts.risks.sources
+        assert await asked(peer) == "permit"
+        assert entries(home)[1]["risk"] == "low"
+        told.write_text('default = "high"\n')
+        await until_async(lambda: source.read(GRANT, point.parts.now()).risk is Risk.HIGH)
+        assert await asked(peer) == "forbidden"
+        told.unlink()
+        await until_async(lambda: bool(source.problem))
+        assert await asked(peer) == "missing_context"
+        assert (await peer.ask("read_file", {"path": "a"}))["type"] == "permit", "no policy about risk reaches it"
+        assert [entry["reason"] for entry in entries(home, Stream.DENIALS)] == ["forbidden", "missing_context"]
         await peer.close()
 
     play(home, scenario)

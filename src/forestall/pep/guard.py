@@ -29,6 +29,7 @@ from forestall.catalogue.statement import Statement, effective, require_server_n
 from forestall.core.action import ask_for
 from forestall.core.ask import CannotDo
 from forestall.core.errors import InvalidInput, SetupError
+from forestall.core.mandate import Wish
 from forestall.core.model import NOTHING, Action, Tool
 from forestall.core.pin import definition_digest
 from forestall.core.reason import Reason
@@ -100,8 +101,11 @@ class Guard:
 
         return guarded
 
-    def task(self, purpose: str, *, mandate: str = "default") -> Task:
+    def task(self, purpose: str, *, mandate: str = "default", parameters: Mapping[str, str] = NOTHING) -> Task:
         """Authority to call tools, for the length of a `with` or `async with` block. Without one every call is refused.
+
+        `parameters`: a value for each that the mandate has. Entering the block raises `Refused` where policy, or the
+        mandate, does not let the task be opened.
 
         Raises:
             SetupError: there is no such mandate, or the policy does not fit the tools.
@@ -110,7 +114,7 @@ class Guard:
         if found is None:
             raise SetupError(f"There is no mandate {mandate!r}; write policy/mandates/{mandate}.toml.")
         self._declare()
-        return Task(self._point, self._current, replace(found, purpose=purpose))
+        return Task(self._point, self._current, replace(found, purpose=purpose), Wish(parameters))
 
     def close(self) -> None:
         """Settle what was dropped and close the books. In a forked child: nothing, for they are the parent's."""

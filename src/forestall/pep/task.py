@@ -9,6 +9,7 @@ from typing import Self
 from forestall.core.ask import CannotDo, Flow
 from forestall.core.errors import ForestallError, InvalidInput, Refused, Unavailable
 from forestall.core.label import Label
+from forestall.core.mandate import NO_WISH, Wish
 from forestall.core.model import Deny, Grant, Mandate
 from forestall.core.reason import Reason
 from forestall.core.task import close_task, open_task, told
@@ -25,7 +26,9 @@ class Task:
     A task within a task is refused: its authority would have to be part of the outer one's.
     """
 
-    def __init__(self, point: DecisionPoint, current: ContextVar[Task | None], mandate: Mandate) -> None:
+    def __init__(
+        self, point: DecisionPoint, current: ContextVar[Task | None], mandate: Mandate, wish: Wish = NO_WISH
+    ) -> None:
         self.id = point.random(16).hex()
         self.purpose = mandate.purpose
         self.ended = False
@@ -34,6 +37,7 @@ class Task:
         self._point = point
         self._current = current
         self._mandate = mandate
+        self._wish = wish
         self._entered = False
         self._token: Token[Task | None] | None = None
 
@@ -82,7 +86,7 @@ class Task:
             raise InvalidInput("A task is entered once; open a new one with `guard.task(...)`.")
         self._entered = True
         point = self._point
-        return open_task(self._mandate, self.id, point.subject, point.now(), salt=point.random(16))
+        return open_task(self._mandate, self.id, point.subject, point.now(), wish=self._wish, salt=point.random(16))
 
     def _not_opened(self, error: CannotDo) -> ForestallError:
         if error.reason in _NOT_DECIDED:

@@ -76,7 +76,7 @@ class Asking:
             thread.start()
 
     def close(self) -> None:
-        """Ask no more, and wait until nothing is asked any more; not for ever, since a name may be looked up just then."""
+        """Ask no more, and wait until nothing is asked; not for ever, since a name may be looked up just then."""
         self._closed.set()
         for source in self._sources:
             source.close()
