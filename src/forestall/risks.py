@@ -10,7 +10,7 @@ from pathlib import Path
 from forestall.adapter.facts.risk_file import RiskFile
 from forestall.adapter.facts.risk_web import RiskWeb
 from forestall.adapter.facts.told import Asking
-from forestall.core.model import Grant
+from forestall.core.model import Grant, Risk
 from forestall.core.standing import UNKNOWN, Standing, together
 from forestall.home import Home
 from forestall.port import RiskSource
@@ -20,13 +20,19 @@ from forestall.risk_settings import RiskSettings
 @dataclass(frozen=True, slots=True)
 class Risks:
     sources: tuple[RiskSource, ...] = ()
+    ordered: Callable[[Grant], Risk] | None = None
+    """The highest that orders say; known at any time."""
     _asking: Asking | None = None
 
     def read(self, grant: Grant | None, at: int) -> Standing:
         """What all of them know of this task, from memory: no source is asked here."""
-        if not self.sources or grant is None:
+        if grant is None:
             return UNKNOWN
-        return together([source.read(grant, at) for source in self.sources])
+        standing = _ORDERED[self.ordered(grant)] if self.ordered is not None else UNKNOWN
+        if not self.sources:
+            return standing
+        told = [source.read(grant, at) for source in self.sources]
+        return together(told if self.ordered is None else [standing, *told])
 
     def close(self) -> None:
         if self._asking is not None:
@@ -35,16 +41,23 @@ class Risks:
 
 NO_RISKS = Risks()
 
+_ORDERED = {risk: Standing(risk) for risk in Risk}
 
-def open_risks(home: Home, settings: tuple[RiskSettings, ...], now: Callable[[], int]) -> Risks:
+
+def open_risks(
+    home: Home,
+    settings: tuple[RiskSettings, ...],
+    now: Callable[[], int],
+    ordered: Callable[[Grant], Risk] | None = None,
+) -> Risks:
     """Files are read before this returns; an address is asked meanwhile, and what it tells is missing until then."""
     if not settings:
-        return NO_RISKS
+        return Risks((), ordered)
     sources = tuple(_source(home, one, now) for one in settings)
     for source in sources:
         if isinstance(source, RiskFile):
             source.refresh()
-    return Risks(sources, Asking(sources, threading.Event.wait))
+    return Risks(sources, ordered, Asking(sources, threading.Event.wait))
 
 
 def risk_path(home: Home, path: str) -> Path:
