@@ -29,7 +29,7 @@ from forestall.core.model import (
     Tool,
 )
 from forestall.core.reason import Reason
-from forestall.core.standing import UNKNOWN, Standing
+from forestall.core.repute import UNKNOWN, Repute
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +271,7 @@ class FactSource(Protocol):
         labels: Label,
         depth: int,
         directory: str,
-        standing: Standing = UNKNOWN,
+        repute: Repute = UNKNOWN,
     ) -> Facts:
         """`directory`: where the tool's relative paths start."""
         ...
@@ -293,7 +293,7 @@ class RiskSource(Protocol):
         """What keeps it from telling more, a sentence for the operator; empty where nothing does."""
         ...
 
-    def read(self, grant: Grant, at: int) -> Standing:
+    def read(self, grant: Grant, at: int) -> Repute:
         """Of this task, at this time. What it does not know, or not freshly, is not there. Raises nothing."""
         ...
 

@@ -11,7 +11,7 @@ from forestall.adapter.facts.risk_file import RiskFile
 from forestall.adapter.facts.risk_web import RiskWeb
 from forestall.adapter.facts.told import Asking
 from forestall.core.model import Grant, Risk
-from forestall.core.standing import UNKNOWN, Standing, together
+from forestall.core.repute import UNKNOWN, Repute, together
 from forestall.home import Home
 from forestall.port import RiskSource
 from forestall.risk_settings import RiskSettings
@@ -24,15 +24,15 @@ class Risks:
     """The highest that orders say; known at any time."""
     _asking: Asking | None = None
 
-    def read(self, grant: Grant | None, at: int) -> Standing:
+    def read(self, grant: Grant | None, at: int) -> Repute:
         """What all of them know of this task, from memory: no source is asked here."""
         if grant is None:
             return UNKNOWN
-        standing = _ORDERED[self.ordered(grant)] if self.ordered is not None else UNKNOWN
+        repute = _ORDERED[self.ordered(grant)] if self.ordered is not None else UNKNOWN
         if not self.sources:
-            return standing
+            return repute
         told = [source.read(grant, at) for source in self.sources]
-        return together(told if self.ordered is None else [standing, *told])
+        return together(told if self.ordered is None else [repute, *told])
 
     def close(self) -> None:
         if self._asking is not None:
@@ -41,7 +41,7 @@ class Risks:
 
 NO_RISKS = Risks()
 
-_ORDERED = {risk: Standing(risk) for risk in Risk}
+_ORDERED = {risk: Repute(risk) for risk in Risk}
 
 
 def open_risks(

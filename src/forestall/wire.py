@@ -220,7 +220,7 @@ def build(
     uids = (os.geteuid(), *config.serve.allowed_uids)
     own, issuer = _files(home, config, uids), config.http.issuer
     parts = Parts(home, config, ledger, state, LocalIdentity(uids), own, rules, clock, tokens, issuer)
-    parts.risks = open_risks(home, config.risk, clock)
+    parts.risks = open_risks(home, config.risk, clock, state.risk)
     try:
         parts.attestor = _attestor(interpreters)
     except Unavailable as error:
@@ -348,8 +348,8 @@ def gather(parts: Parts, ask: Gather, directory: str, known: Label = CLEAN) -> F
         return _about_a_task(parts, ask, known)
     labels = parts.state.labels(ask.action.task).join(known)
     depth = ask.grant.depth if ask.grant is not None else 0
-    standing = parts.risks.read(ask.grant, ask.action.at)
-    return parts.facts.gather(ask.tool, ask.action.arguments, labels, depth, directory, standing)
+    repute = parts.risks.read(ask.grant, ask.action.at)
+    return parts.facts.gather(ask.tool, ask.action.arguments, labels, depth, directory, repute)
 
 
 def _about_a_task(parts: Parts, ask: Gather, known: Label) -> Facts:
@@ -358,15 +358,15 @@ def _about_a_task(parts: Parts, ask: Gather, known: Label) -> Facts:
     instance = grant.instance if grant is not None else ""
     labels = parts.state.seen(instance) if opening else parts.state.labels(ask.action.task)
     depth = grant.depth if grant is not None else 0
-    standing = parts.risks.read(grant, ask.action.at)
+    repute = parts.risks.read(grant, ask.action.at)
     return Facts(
         labels.join(known),
         ask.tool.effects,
         ask.tool.confidence,
         reaches_own_files=False,
         depth=depth,
-        risk=standing.risk,
-        posture=standing.posture,
+        risk=repute.risk,
+        posture=repute.posture,
     )
 
 

@@ -11,13 +11,14 @@ import pytest
 
 from forestall import __version__
 from forestall.adapter.ledger import commit
+from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.entry import Stream
 from forestall.core.model import Risk
 from forestall.frame import PROTOCOL
 from forestall.home import Home
 from forestall.server.point import Point
 from forestall.testing.world import GRANT
-from forestall.wire import build
+from forestall.wire import build, order
 from tests.points import (
     POLICY,
     SERVER,
@@ -478,6 +479,25 @@ def test_the_risk_that_a_file_tells_is_in_the_decision_and_a_file_that_went_away
         assert await asked(peer) == "missing_context"
         assert (await peer.ask("read_file", {"path": "a"}))["type"] == "permit", "no policy about risk reaches it"
         assert [entry["reason"] for entry in entries(home, Stream.DENIALS)] == ["forbidden", "missing_context"]
+        await peer.close()
+
+    play(home, scenario)
+
+
+def test_the_risk_that_was_ordered_is_in_the_decision_without_any_source(tmp_path: Path) -> None:
+    home = make_home(tmp_path, f"{POLICY}\n{AT_LOW_RISK}")
+
+    async def scenario(point: Point) -> None:
+        peer = await Peer.gateway(home.socket)
+        answer = await peer.ask("write_file", {"path": "a", "content": "b"})
+        assert answer["type"] == "permit"
+        await peer.performed(answer)
+        target = Target(Reach.EVERYTHING)
+        await order(point.parts, Command(Order.RISK, target, "an alarm", "uid/0", Risk.MEDIUM))
+        answer = await peer.ask("write_file", {"path": "b", "content": "b"})
+        assert answer["decision"]["reason"] == "forbidden"
+        (denied,) = entries(home, Stream.DENIALS)
+        assert denied["risk"] == "medium"
         await peer.close()
 
     play(home, scenario)

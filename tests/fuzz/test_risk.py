@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from forestall.adapter.facts.risk_file import RiskFile
 from forestall.core.errors import InvalidInput
 from forestall.core.model import Risk
-from forestall.core.standing import UNKNOWN, Standings, parse_standings
+from forestall.core.repute import UNKNOWN, Reputes, parse_reputes
 from forestall.testing.world import GRANT
 
 WORDS = st.sampled_from(
@@ -31,14 +31,14 @@ QUIET = settings(max_examples=300, suppress_health_check=[HealthCheck.function_s
 @given(DOCUMENTS)
 def test_any_value_is_standings_or_refused(document: Any) -> None:
     try:
-        told = parse_standings(document, ("disk",))
+        told = parse_reputes(document, ("disk",))
     except InvalidInput:
         return
-    assert isinstance(told, Standings)
-    standing = told.of(GRANT)
-    assert standing.risk is None or standing.risk in Risk
-    assert set(standing.posture) <= {"disk"}
-    assert all(isinstance(value, str) and value for value in standing.posture.values())
+    assert isinstance(told, Reputes)
+    repute = told.of(GRANT)
+    assert repute.risk is None or repute.risk in Risk
+    assert set(repute.posture) <= {"disk"}
+    assert all(isinstance(value, str) and value for value in repute.posture.values())
 
 
 @QUIET
@@ -52,5 +52,5 @@ def test_any_bytes_in_the_file_are_read_or_worth_nothing(tmp_path: Path, data: b
     now = path.stat().st_mtime_ns // 1_000_000
     source = RiskFile("fuzz", path, bound_ms=60_000, posture=("disk",), now=lambda: now)
     source.refresh()
-    standing = source.read(GRANT, now)
-    assert standing == UNKNOWN or not source.problem
+    repute = source.read(GRANT, now)
+    assert repute == UNKNOWN or not source.problem

@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from forestall.core.model import Risk
-from forestall.core.standing import UNKNOWN, Standing
+from forestall.core.repute import UNKNOWN, Repute
 from forestall.home import Home
 from forestall.risk_settings import RiskSettings
 from forestall.risks import NO_RISKS, open_risks
@@ -35,7 +35,7 @@ def test_without_a_source_nothing_is_known_but_what_orders_say(home: Home) -> No
     assert NO_RISKS.read(GRANT, 0) == UNKNOWN
     for risk in Risk:
         risks = open_risks(home, (), now, lambda _, risk=risk: risk)  # type: ignore[misc]  # bound now
-        assert risks.read(GRANT, 0) == Standing(risk)
+        assert risks.read(GRANT, 0) == Repute(risk)
         assert risks.read(None, 0) == UNKNOWN
         risks.close()
 

@@ -14,7 +14,7 @@ from forestall.core.canonical import MAX_SAFE_INTEGER
 from forestall.core.effects import Effect
 from forestall.core.errors import Refused
 from forestall.core.model import Decision, Quantity, Risk
-from forestall.core.standing import parse_standings
+from forestall.core.repute import parse_reputes
 from forestall.core.toml import parse_toml
 from forestall.embedded import Guard
 from forestall.home import Home
@@ -60,7 +60,7 @@ def test_the_mandate_that_is_shown_is_one(home: Home) -> None:
 def test_the_sources_that_are_shown_are_understood(home: Home) -> None:
     config = load(home)
     assert [one.name for one in config.risk] == ["desk", "edr"]
-    told = parse_standings(parse_toml(FILES["risk.toml"], home.root / "risk.toml"), config.posture)
+    told = parse_reputes(parse_toml(FILES["risk.toml"], home.root / "risk.toml"), config.posture)
     assert told.default is Risk.LOW
     assert told.agents["example.org", "spiffe://example.org/helper"].posture == {"disk": "open"}
     assert told.at is not None

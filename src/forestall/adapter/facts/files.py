@@ -28,7 +28,7 @@ from forestall.adapter.facts.straight import straight
 from forestall.core.effects import Confidence, Effect
 from forestall.core.label import Label
 from forestall.core.model import Facts, RealPath, Tool
-from forestall.core.standing import UNKNOWN, Standing
+from forestall.core.repute import UNKNOWN, Repute
 
 MAX_LINKS = 40
 """Symbolic links that the kernel follows in one path (path_resolution(7))."""
@@ -72,7 +72,7 @@ class Files:
         labels: Label,
         depth: int,
         directory: str,
-        standing: Standing = UNKNOWN,
+        repute: Repute = UNKNOWN,
     ) -> Facts:
         call = _Call(self._own, self._home, {**self._variables, "PWD": directory}, directory, tool)
         return Facts(
@@ -82,8 +82,8 @@ class Files:
             reaches_own_files=call.reaches(arguments),
             depth=depth,
             paths=call.paths(arguments),
-            risk=standing.risk,
-            posture=standing.posture,
+            risk=repute.risk,
+            posture=repute.posture,
         )
 
 

@@ -1,4 +1,4 @@
-"""Risk and posture from a TOML or JSON file (`core/standing.py`) that somebody else writes."""
+"""Risk and posture from a TOML or JSON file (`core/repute.py`) that somebody else writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from forestall.adapter.facts.told import Told
 from forestall.core.canonical import parse
 from forestall.core.errors import ForestallError, cure
-from forestall.core.standing import parse_standings
+from forestall.core.repute import parse_reputes
 from forestall.core.toml import parse_toml
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -73,7 +73,7 @@ class RiskFile(Told):
             if _seen(os.fstat(descriptor)) != seen or len(data) != before.st_size:
                 return  # it is being written; the next look finds it written
         written = before.st_mtime_ns // 1_000_000
-        self.take(parse_standings(self._document(data), self._posture), written, now)
+        self.take(parse_reputes(self._document(data), self._posture), written, now)
         self._seen = seen if now - written > SETTLED_MS else None
 
     def _document(self, data: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Risk and posture from an address that answers with JSON (`core/standing.py`), asked beside the calls."""
+"""Risk and posture from an address that answers with JSON (`core/repute.py`), asked beside the calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from forestall.adapter.oidc.token_file import read_small, read_token
 from forestall.adapter.oidc.web import Request, Web
 from forestall.core.canonical import parse
 from forestall.core.errors import InvalidInput, Unavailable
-from forestall.core.standing import parse_standings
+from forestall.core.repute import parse_reputes
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_ROOTS = 1024 * 1024
@@ -56,7 +56,7 @@ class RiskWeb(Told):
             return
         try:
             document = parse(answer, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
-            self.take(parse_standings(document, self._posture), asked, self._now())
+            self.take(parse_reputes(document, self._posture), asked, self._now())
         except InvalidInput as error:
             self.drop(f"Its answer is not understood: {error}")
         except Exception as error:  # noqa: BLE001 - as above, but what it answered is not known

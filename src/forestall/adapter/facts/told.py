@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from forestall.core.model import Grant
-from forestall.core.standing import UNKNOWN, Standing, Standings
+from forestall.core.repute import UNKNOWN, Repute, Reputes
 
 AHEAD_MS = 60_000
 """How far a source's clock may be ahead of ours."""
@@ -27,21 +27,21 @@ class Told:
         self.name, self.bound_ms = name, bound_ms
         self.problem = "Nothing was heard of it yet."
         """Why it tells nothing, or nothing new; empty where all is well."""
-        self._last: tuple[Standings, int] | None = None
+        self._last: tuple[Reputes, int] | None = None
 
-    def read(self, grant: Grant, at: int) -> Standing:
+    def read(self, grant: Grant, at: int) -> Repute:
         last = self._last
         if last is None or at - last[1] >= self.bound_ms:
             return UNKNOWN
         return last[0].of(grant)
 
-    def take(self, standings: Standings, as_of: int, now: int) -> None:
+    def take(self, reputes: Reputes, as_of: int, now: int) -> None:
         """`as_of`: when it was so, as far as who carried it knows; the document may say that it is older."""
-        if standings.at is not None and standings.at > now + AHEAD_MS:
+        if reputes.at is not None and reputes.at > now + AHEAD_MS:
             self.drop("It tells of a time that is still to come; look at its clock.")
             return
         self.problem = ""
-        self._last = standings, min(now, as_of, standings.at or as_of)
+        self._last = reputes, min(now, as_of, reputes.at or as_of)
 
     def drop(self, problem: str) -> None:
         self.problem, self._last = problem, None

@@ -14,7 +14,7 @@ import pytest
 from forestall.adapter.facts.risk_file import MAX_BYTES, SETTLED_MS, RiskFile
 from forestall.adapter.facts.told import AHEAD_MS, Asking
 from forestall.core.model import Risk
-from forestall.core.standing import UNKNOWN
+from forestall.core.repute import UNKNOWN
 from forestall.testing.world import GRANT, NOW
 
 BOUND_MS = 60_000

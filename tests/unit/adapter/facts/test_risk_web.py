@@ -9,7 +9,7 @@ import pytest
 
 from forestall.adapter.facts.risk_web import LEAST_S, MOST_S, RiskWeb
 from forestall.core.model import Risk
-from forestall.core.standing import UNKNOWN
+from forestall.core.repute import UNKNOWN
 from forestall.testing.world import GRANT, NOW
 from tests.unit.adapter.oidc.site import Asked, Site, roots
 

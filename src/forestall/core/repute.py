@@ -42,28 +42,28 @@ _KNOWN = ("at", "default", *_MEMBERS)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Repute:
     """What is known. What is not there is missing, and never harmless."""
 
     risk: Risk | None = None
     posture: Mapping[str, str] = field(default_factory=lambda: NOTHING)
 
 
-UNKNOWN = Standing()
+UNKNOWN = Repute()
 
 
 @dataclass(frozen=True, slots=True)
-class Standings:
+class Reputes:
     """One document."""
 
     at: int | None = None
     default: Risk | None = None
-    agents: Mapping[Actor, Standing] = field(default_factory=lambda: NOTHING)
-    users: Mapping[tuple[str, str], Standing] = field(default_factory=lambda: NOTHING)
+    agents: Mapping[Actor, Repute] = field(default_factory=lambda: NOTHING)
+    users: Mapping[tuple[str, str], Repute] = field(default_factory=lambda: NOTHING)
     """By tenant and id."""
-    trust_domains: Mapping[str, Standing] = field(default_factory=lambda: NOTHING)
+    trust_domains: Mapping[str, Repute] = field(default_factory=lambda: NOTHING)
 
-    def of(self, grant: Grant) -> Standing:
+    def of(self, grant: Grant) -> Repute:
         """The highest risk of all who act in the task's chain, of their trust domains, and of the user; the posture of
         who holds it, then of its user, then of its trust domain, the first that says it.
         """
@@ -75,10 +75,10 @@ class Standings:
         posture: dict[str, str] = {}
         for one in reversed(own):
             posture |= one.posture if one is not None else {}
-        return Standing(max(risks, key=_ORDER.__getitem__, default=self.default), posture)
+        return Repute(max(risks, key=_ORDER.__getitem__, default=self.default), posture)
 
 
-def together(told: Iterable[Standing]) -> Standing:
+def together(told: Iterable[Repute]) -> Repute:
     """What several sources tell: the highest risk of all. Where one of them does not know it, nor do we, unless another
     says the worst there is. No two tell of the same part of a posture.
     """
@@ -88,13 +88,13 @@ def together(told: Iterable[Standing]) -> Standing:
         risks.append(one.risk)
         posture |= one.posture
     if Risk.HIGH in risks:
-        return Standing(Risk.HIGH, posture)
+        return Repute(Risk.HIGH, posture)
     known = [risk for risk in risks if risk is not None]
     complete = bool(known) and len(known) == len(risks)
-    return Standing(max(known, key=_ORDER.__getitem__) if complete else None, posture)
+    return Repute(max(known, key=_ORDER.__getitem__) if complete else None, posture)
 
 
-def parse_standings(document: Any, posture: Collection[str]) -> Standings:
+def parse_reputes(document: Any, posture: Collection[str]) -> Reputes:
     """`posture`: the parts of it that this source may tell of.
 
     Raises:
@@ -109,14 +109,14 @@ def parse_standings(document: Any, posture: Collection[str]) -> Standings:
     agents = _members(document, "agents", posture)
     users = _members(document, "users", posture)
     domains = {name: one for (_, name), one in _members(document, "trust_domains", posture).items()}
-    return Standings(at, default, agents, users, domains)
+    return Reputes(at, default, agents, users, domains)
 
 
-def _members(document: Mapping[str, Any], kind: str, posture: Collection[str]) -> dict[tuple[str, str], Standing]:
+def _members(document: Mapping[str, Any], kind: str, posture: Collection[str]) -> dict[tuple[str, str], Repute]:
     members, beside = document.get(kind, []), _MEMBERS[kind]
     if not isinstance(members, list) or len(members) > MAX_MEMBERS:
         raise InvalidInput(f"`{kind}` is a list, of {MAX_MEMBERS} at the most.")
-    found: dict[tuple[str, str], Standing] = {}
+    found: dict[tuple[str, str], Repute] = {}
     for member in members:
         known = {"id", "risk", "posture", *([beside] if beside else [])}
         if not isinstance(member, Mapping) or not set(member) <= known or "id" not in member or len(member) < 2:
@@ -124,7 +124,7 @@ def _members(document: Mapping[str, Any], kind: str, posture: Collection[str]) -
         name = (_text(member[beside]) if beside and beside in member else "", _text(member["id"]))
         if name in found:
             raise InvalidInput(f"One of `{kind}` is there twice.")
-        found[name] = Standing(
+        found[name] = Repute(
             _risk(member["risk"]) if "risk" in member else None, _posture(member.get("posture", {}), posture)
         )
     return found

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forestall.core.errors import InvalidInput
 from forestall.core.model import Risk
-from forestall.core.standing import MAX_MEMBERS, MAX_TEXT, UNKNOWN, Standing, parse_standings, together
+from forestall.core.repute import MAX_MEMBERS, MAX_TEXT, UNKNOWN, Repute, parse_reputes, together
 from forestall.testing.world import GRANT
 
 HOLDER, ABOVE = ("example.org", "helper"), ("example.org", "planner")
@@ -32,7 +32,7 @@ def agent(name: str = "helper", domain: str = "example.org", **more: Any) -> dic
 
 
 def risk_of(**document: Any) -> Risk | None:
-    return parse_standings(document, ()).of(TASK).risk
+    return parse_reputes(document, ()).of(TASK).risk
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_the_highest_of_all_who_act_counts(document: dict[str, Any], risk: Risk 
 
 def test_an_agent_above_from_a_risky_domain_counts() -> None:
     task = replace(TASK, actors=(HOLDER, ("other.org", "planner")))
-    told = parse_standings({"trust_domains": [{"id": "other.org", "risk": "high"}]}, ())
+    told = parse_reputes({"trust_domains": [{"id": "other.org", "risk": "high"}]}, ())
     assert told.of(task).risk is HIGH
 
 
 def test_a_task_for_nobody_is_not_that_of_a_user_without_a_name() -> None:
     with pytest.raises(InvalidInput):
-        parse_standings({"users": [{"id": "", "tenant": "acme", "risk": "high"}]}, ())
+        parse_reputes({"users": [{"id": "", "tenant": "acme", "risk": "high"}]}, ())
 
 
 def test_a_posture_is_that_of_the_holder_then_of_its_user_then_of_its_domain() -> None:
@@ -80,8 +80,8 @@ def test_a_posture_is_that_of_the_holder_then_of_its_user_then_of_its_domain() -
         "users": [{"id": "alice", "tenant": "acme", "posture": {"disk": "open", "mfa": "yes"}}],
         "trust_domains": [{"id": "example.org", "posture": {"mfa": "no", "zone": "eu"}}],
     }
-    told = parse_standings(document, ("disk", "mfa", "zone", "os")).of(TASK)
-    assert told == Standing(None, {"disk": "encrypted", "mfa": "yes", "zone": "eu"})
+    told = parse_reputes(document, ("disk", "mfa", "zone", "os")).of(TASK)
+    assert told == Repute(None, {"disk": "encrypted", "mfa": "yes", "zone": "eu"})
 
 
 @pytest.mark.parametrize(
@@ -99,19 +99,19 @@ def test_a_posture_is_that_of_the_holder_then_of_its_user_then_of_its_domain() -
 def test_the_highest_of_all_sources_counts_and_one_that_is_silent_makes_it_unknown(
     told: list[Risk | None], risk: Risk | None
 ) -> None:
-    assert together([Standing(one) for one in told]).risk is risk
+    assert together([Repute(one) for one in told]).risk is risk
 
 
 @given(st.lists(RISKS, max_size=5), RISKS)
 def test_one_more_source_never_makes_it_milder(told: list[Risk | None], more: Risk | None) -> None:
     gravity = {LOW: 0, MEDIUM: 1, None: 2, HIGH: 3}
-    before = together([Standing(one) for one in told]).risk
-    after = together([Standing(one) for one in (*told, more)]).risk
+    before = together([Repute(one) for one in told]).risk
+    after = together([Repute(one) for one in (*told, more)]).risk
     assert not told or gravity[after] >= gravity[before]
 
 
 def test_postures_of_several_sources_stand_together() -> None:
-    assert together([Standing(LOW, {"a": "1"}), Standing(LOW, {"b": "2"})]).posture == {"a": "1", "b": "2"}
+    assert together([Repute(LOW, {"a": "1"}), Repute(LOW, {"b": "2"})]).posture == {"a": "1", "b": "2"}
     assert together([]) == UNKNOWN
 
 
@@ -151,4 +151,4 @@ def test_postures_of_several_sources_stand_together() -> None:
 )
 def test_what_is_not_understood_is_refused_as_a_whole(document: Any) -> None:
     with pytest.raises(InvalidInput):
-        parse_standings(document, ("disk",))
+        parse_reputes(document, ("disk",))
