@@ -8,7 +8,7 @@ it waits for.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from posixpath import commonpath, dirname
 from types import MappingProxyType
 from typing import Any
@@ -174,11 +174,11 @@ class CedarEngine:
         granted = self._permit(part, second)
         if granted.decision is not Decision.PERMIT:
             return granted
-        return self._hold(part, asking, reason, granted.credential)
+        return self._hold(part, asking, reason, granted)
 
-    def _hold(self, part: Slice, asking: tuple[str, ...], otherwise: Reason, credential: str | None) -> Ruling:
-        """`asking`: the forbids that an approval lifts, and the permits that it makes apply. `credential`: what these
-        bring, once it is approved.
+    def _hold(self, part: Slice, asking: tuple[str, ...], otherwise: Reason, granted: Ruling) -> Ruling:
+        """`asking`: the forbids that an approval lifts, and the permits that it makes apply. `granted`: what these
+        bring, and leave, once it is approved.
         """
         approvals: dict[Approval, None] = {}
         for name in asking:
@@ -191,8 +191,13 @@ class CedarEngine:
             return self._deny(Reason.POLICY_ERROR, part, asking, "An approval permits, and no policy asked for it.")
         reason = Reason.NEEDS_APPROVAL
         waits = _after_upstream(part, asking)
-        return Ruling(
-            Decision.HOLD, self.digest, part.digest, reason, asking, tuple(approvals), credential, after_upstream=waits
+        return replace(
+            granted,
+            decision=Decision.HOLD,
+            reason=reason,
+            policies=asking,
+            approvals=tuple(approvals),
+            after_upstream=waits,
         )
 
     def _deny(self, reason: Reason, part: Slice | None, policies: tuple[str, ...] = (), detail: str = "") -> Ruling:

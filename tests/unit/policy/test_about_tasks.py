@@ -182,6 +182,14 @@ def test_a_delegation_is_narrowed_too() -> None:
     assert ask(built, DELEGATE).narrowing == Narrowing(frozenset({Effect.READ}))
 
 
+def test_what_is_held_is_left_no_more_once_it_is_approved() -> None:
+    asks = permit(
+        'action == Action::"forestall/delegate"', "context has approval", '@approvers("ann") @only_effects("read")'
+    )
+    ruling = ask(engine(asks), DELEGATE)
+    assert (ruling.decision, ruling.narrowing) == (Decision.HOLD, Narrowing(frozenset({Effect.READ})))
+
+
 def test_permits_that_leave_all_leave_all() -> None:
     assert ask(engine(PERMIT_ALL)).narrowing is None
 

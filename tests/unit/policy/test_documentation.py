@@ -31,7 +31,7 @@ def test_every_case_that_is_shown_holds(tmp_path: Path) -> None:
 
 def test_everything_that_a_policy_can_speak_of_is_on_the_page() -> None:
     words = {f"context.{name}" for name in ("args", "paths.X", *COMMON)} | set(GROUPS)
-    words |= {f'@{name}("' for name in annotation.KNOWN}
+    words |= {f"@{name}" for name in annotation.KNOWN}
     assert not [word for word in sorted(words) if f"`{word}" not in PAGE]
 
 
