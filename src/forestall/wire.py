@@ -115,6 +115,8 @@ class Parts:
     attestor: Attestor | None = None
     """None where this machine cannot show who is at the other end of a socket; `unattested` says why."""
     unattested: str = ""
+    on_close: list[Callable[[], None]] = field(default_factory=list)
+    """Called once a task was closed, on whatever thread that was recorded."""
     on_order: list[Callable[[Command], None]] = field(default_factory=list)
     """Called once an order was recorded and taken in, before whoever gave it goes on."""
     heard: Heard | None = None
@@ -340,6 +342,9 @@ def _apply(parts: Parts, entry: Entry, position: Position) -> None:
         if entry.binding:
             body["binding"] = entry.binding
         parts.state.apply(Written(position, body))
+        if entry.kind is Kind.CLOSED:
+            for callback in parts.on_close:
+                callback()
 
 
 def gather(parts: Parts, ask: Gather, directory: str, known: Label = CLEAN) -> Facts:

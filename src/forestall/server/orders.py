@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,8 @@ class Orders:
         self._told: dict[int, list[Notice]] = {}
         """Of each command that is being given, by its identity: who was told of it."""
         parts.on_order.append(self._taken_in)
+        parts.on_close.append(self._hear)
+        self._loop = asyncio.get_running_loop()
 
     async def give(self, command: Command) -> Acknowledged:
         """Record it, take it in, and wait until it is kept.
@@ -86,6 +89,16 @@ class Orders:
             connection.resume()
         elif reason is not connection.stopped:
             connection.stop(reason, state.epoch)
+
+    def _hear(self) -> None:
+        """On any thread."""
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(self._closed)
+
+    def _closed(self) -> None:
+        """A task, with all below it: completed elsewhere, or with the one above it."""
+        for connection in tuple(self._connections):
+            self.look(connection)
 
     def _taken_in(self, command: Command) -> None:
         told = self._told.get(id(command))

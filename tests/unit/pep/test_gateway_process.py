@@ -21,6 +21,7 @@ from forestall.proof.possession import SOCKET_METHOD, SOCKET_URL, verify_proof
 from tests import tokens
 from tests.mcpkit.decision_point import CANARY, DecisionPoint, Frame, deny, permit_all
 from tests.mcpkit.session import PLAIN, WITHIN_S, Session, decision, gateway
+from tests.points import until
 
 BAD_ANSWERS = ["garbage", "duplicate", "too_long"]
 
@@ -435,12 +436,13 @@ def test_it_ends_at_once_while_it_waits_for_a_decision_point(gateway_home: Path,
 
 
 def test_a_server_that_does_not_end_with_its_task_is_killed_and_the_gateway_stays_for_its_client(
-    gateway_home: Path, scripted: DecisionPoint
+    gateway_home: Path, scripted: DecisionPoint, tmp_path: Path
 ) -> None:
-    with Session(gateway(gateway_home), HANGS_AT_EXIT="1") as client:
+    wire = tmp_path / "wire"
+    with Session(gateway(gateway_home), HANGS_AT_EXIT="1", WIRE=str(wire)) as client:
         client.initialize()
         client.call(1, "slow")
-        scripted.wait_for("ask")
+        until(lambda: wire.exists() and b'"slow"' in wire.read_bytes())
         group = child_of(client.process.pid)
         scripted.send({"type": "revoked", "reason": "task_ended", "epoch": 3})
         assert [told["epoch"] for told in scripted.wait_for("confirmed")] == [3]

@@ -14,10 +14,13 @@ from forestall.core.entry import Stream
 from forestall.core.errors import InvalidInput
 from forestall.core.model import Risk
 from forestall.core.reason import Reason
+from forestall.core.task import close_task
 from forestall.home import Home
+from forestall.run import run
 from forestall.server.connection import Connection
 from forestall.server.frames import LEASE_MS, read_confirmed, read_order
 from forestall.server.orders import Acknowledged
+from forestall.wire import handlers_blocking
 from tests.points import entries, make_home
 from tests.unit.server.hand import Hand, play
 
@@ -233,6 +236,14 @@ async def a_task_that_runs_out_of_time_is_told(hand: Hand) -> None:
     assert told(hand, connection) == [("task_ended", 0)]
     confirm(connection, 0)
     assert connection.unanswered == []
+
+
+@scenario
+async def a_task_that_is_closed_elsewhere_is_told_at_once(hand: Hand) -> None:
+    meant, other = await hand.connect(), await hand.connect()
+    run(close_task(task_of(meant), "completed", hand.parts.now()), handlers_blocking(hand.parts, directory="/"))
+    await hand.rest()
+    assert (told(hand, meant), told(hand, other)) == ([("task_ended", 0)], [])
 
 
 @scenario
