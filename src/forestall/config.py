@@ -75,6 +75,20 @@ class Attest:
 
 
 @dataclass(frozen=True, slots=True)
+class Runaway:
+    """`[runaway]`: what suspends a task, each within one minute. No agent that does its work comes near."""
+
+    calls: int = _limit(20_000, 1, 10_000_000)
+    """Permitted calls: a burst."""
+    denials: int = _limit(2_000, 1, 10_000_000)
+    """Denials, repetitions among them: a storm."""
+    same_call: int = _limit(5_000, 1, 10_000_000)
+    """Permitted calls of one tool with the same arguments: a loop."""
+    too_deep: int = _limit(20, 1, 10_000_000)
+    """Refusals because the chain of agents is too deep."""
+
+
+@dataclass(frozen=True, slots=True)
 class Protect:
     """`[protect]`: what no tool may reach, whatever policy says."""
 
@@ -116,6 +130,7 @@ class Http:
 class Config:
     serve: Serve = field(default_factory=Serve)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    runaway: Runaway = field(default_factory=Runaway)
     protect: Protect = field(default_factory=Protect)
     http: Http = field(default_factory=Http)
     attest: Attest = field(default_factory=Attest)
@@ -135,6 +150,7 @@ def load(home: Home) -> Config:
     return Config(
         serve=source.section("serve", Serve),
         ledger=source.section("ledger", LedgerSettings),
+        runaway=source.section("runaway", Runaway),
         protect=source.section("protect", Protect),
         http=source.section("http", Http),
         attest=source.section("attest", Attest),

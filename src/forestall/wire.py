@@ -24,7 +24,7 @@ from forestall.adapter.store.state import LogState, open_state
 from forestall.adapter.store.waiting import until_settled
 from forestall.catalogue import FileCatalogue
 from forestall.catalogue import load as load_catalogue
-from forestall.config import Config, load, load_mandates, socket_path
+from forestall.config import Config, Runaway, load, load_mandates, socket_path
 from forestall.core.ask import (
     Admit,
     AwaitUpstream,
@@ -48,6 +48,7 @@ from forestall.core.label import CLEAN, Label
 from forestall.core.model import Action, Facts, Grant, Mandate, Permit, Tool
 from forestall.core.own import SERVER
 from forestall.core.reason import Reason
+from forestall.core.runaway import Pace, Runaways
 from forestall.core.task import OPEN
 from forestall.home import VARIABLE, Home
 from forestall.policy import bundle
@@ -117,6 +118,7 @@ class Parts:
     unattested: str = ""
     on_close: list[Callable[[], None]] = field(default_factory=list)
     """Called once a task was closed, on whatever thread that was recorded."""
+    runaways: Runaways = field(default_factory=lambda: runaways_of(Runaway()))
     on_order: list[Callable[[Command], None]] = field(default_factory=list)
     """Called once an order was recorded and taken in, before whoever gave it goes on."""
     heard: Heard | None = None
@@ -128,6 +130,7 @@ class Parts:
         rules, held = load_rules(self.home), self.tokens
         self.tokens = renew(held, self.home, now=self.now, issuer=self.issuer)
         self.rules = rules
+        self.runaways.renew()
         if held is not None and (self.tokens is None or self.tokens.verifiers is not held.verifiers):
             held.close()
 
@@ -223,6 +226,7 @@ def build(
     own, issuer = _files(home, config, uids), config.http.issuer
     parts = Parts(home, config, ledger, state, LocalIdentity(uids), own, rules, clock, tokens, issuer)
     parts.risks = open_risks(home, config.risk, clock, state.risk)
+    parts.runaways = runaways_of(config.runaway)
     try:
         parts.attestor = _attestor(interpreters)
     except Unavailable as error:
@@ -336,6 +340,14 @@ def record_blocking(parts: Parts, entry: Entry) -> None:
     _apply(parts, entry, parts.ledger.append(entry))
 
 
+def runaways_of(settings: Runaway) -> Runaways:
+    return Runaways(Pace(settings.calls, settings.denials, settings.same_call, settings.too_deep))
+
+
+_RENEWING = frozenset({Kind.ORDERED, Kind.APPROVED, Kind.DECLINED})
+"""After these, what was refused may be permitted."""
+
+
 def _apply(parts: Parts, entry: Entry, position: Position) -> None:
     if entry.stream is Stream.PERMITS or entry.kind is Kind.HELD:
         body = {**entry.body, "kind": entry.kind.value, "id": entry.id, "at": entry.at}
@@ -345,6 +357,8 @@ def _apply(parts: Parts, entry: Entry, position: Position) -> None:
         if entry.kind is Kind.CLOSED:
             for callback in parts.on_close:
                 callback()
+        if entry.kind in _RENEWING:
+            parts.runaways.renew()
 
 
 def gather(parts: Parts, ask: Gather, directory: str, known: Label = CLEAN) -> Facts:

@@ -22,6 +22,7 @@ from forestall.adapter.attest.value import Attested
 from forestall.adapter.identity import Peer, asserted, peer_of
 from forestall.core.action import ask_for
 from forestall.core.ask import CannotDo, FindTool, Gather, NotStarted, Perform, Record, Verify
+from forestall.core.control import FORESTALL, Command, Order, Reach, Target
 from forestall.core.entry import quarantined
 from forestall.core.errors import ForestallError, InvalidInput
 from forestall.core.flow import Known, govern, refuse
@@ -54,7 +55,7 @@ from forestall.server.frames import (
 from forestall.server.judge import Quarantine, Verdict, judge
 from forestall.server.notice import Notice
 from forestall.server.pending import Counts, Pending, withheld
-from forestall.wire import Handler, Parts, Rules, find_tool, gather, handlers, record
+from forestall.wire import Handler, Parts, Rules, find_tool, gather, handlers, order, record
 
 if TYPE_CHECKING:
     from forestall.server.point import Point
@@ -83,6 +84,7 @@ class Connection(Channel):
         self._pending: dict[int, Pending] = {}
         self._by_action: dict[str, Pending] = {}
         self._quarantine = Quarantine()
+        self._watch = self._parts.runaways.of("")
         self._table: _Table | None = None
         self._socket: socket.socket | None = None
         self._nonce = ""
@@ -217,6 +219,7 @@ class Connection(Channel):
         flow = open_task(mandate, task, self.subject, self._parts.now(), known, salt=salt)
         try:
             self.grant = await run_async(flow, self._handlers())
+            self._watch = self._parts.runaways.of(self.grant.task)
         except CannotDo as error:
             self.refuse(self._not_opened(error, task))
 
@@ -341,6 +344,10 @@ class Connection(Channel):
             why = "a method is not asked for as a tool"
             self._refuse_at_once(pending, Deny(action.id, Reason.UNKNOWN_TOOL, detail=why))
             return
+        known = self._watch.recall(action)
+        if known is not None:
+            self._refuse_at_once(pending, known)
+            return
         self._pending[number] = self._by_action[action.id] = pending
         self._parts.state.asked(action.id, action.task)
         self.point.undecided += 1
@@ -391,6 +398,8 @@ class Connection(Channel):
             pending.timer.cancel()
         if pending.outcome is None:
             self._decided(pending)
+        else:
+            self._watch.forget()
         self._by_action.pop(pending.action.id, None)
         self._pending.pop(pending.frame, None)
         self._answer(pending, outcome)
@@ -451,11 +460,25 @@ class Connection(Channel):
             self.counts.held += 1
         else:
             self.counts.denied += 1
+            self._heed(self._watch.denied(pending.action, decision))
             if decision.reason is Reason.UNAVAILABLE and decision.detail:
                 self.point.complain(decision.detail)
             if pending.is_method and decision.reason in {Reason.NO_POLICY, Reason.FORBIDDEN}:
                 decision = replace(decision, reason=Reason.UNKNOWN_METHOD)
         self.send(refusal_frame(pending.frame, decision))
+
+    def _heed(self, trouble: str) -> None:
+        """The task has got out of hand: it is suspended, and nothing is decided in it until a person resumes it."""
+        if trouble:
+            assert self.grant is not None
+            target = Target(Reach.TASK, self.grant.task, tenant=self.grant.tenant)
+            self.point.track(self._suspend(Command(Order.SUSPEND, target, trouble, FORESTALL)))
+
+    async def _suspend(self, command: Command) -> None:
+        try:
+            await order(self._parts, command)
+        except ForestallError as error:
+            self.point.complain(f"a task was to be suspended ({command.why}), and that is not recorded: {error}")
 
     def _late(self, pending: Pending) -> None:
         """Nothing was released in time, so nothing will be: the flow finds itself cancelled before `Perform`."""
@@ -554,6 +577,7 @@ class Connection(Channel):
         limit = self._parts.config.serve.outcome_timeout_s
         pending.timer = self._loop.call_later(limit, self._give_up, pending, "there was no report in time")
         self.counts.permitted += 1
+        self._heed(self._watch.permitted(pending.action))
         self.send(permit_frame(pending.frame, ask.permit, at))
         return outcome
 

@@ -12,12 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.entry import Kind, Stream, opened
 from forestall.core.flow import PERMIT_LIFETIME_MS
+from forestall.core.reason import Reason
+from forestall.core.runaway import Pace
 from forestall.home import Home
 from forestall.server.connection import Connection
-from forestall.wire import record_blocking
-from tests.points import entries, make_home
+from forestall.wire import order, record_blocking
+from tests.points import SERVER, entries, make_home, pin
 from tests.unit.server.hand import Hand, fire, play, write_file
 
 ANSWERS = {"permit", "deny", "hold"}
@@ -304,6 +307,71 @@ async def what_is_undecided_is_known_to_those_below_until_it_is_decided(hand: Ha
     await hand.ask(connection, 3, "send")
     assert hand.sent(connection)[-1]["type"] == "hold"
     assert state.undecided_above("below") == (task,), "it waits for somebody"
+
+
+@scenario
+async def a_task_that_gets_out_of_hand_is_suspended_until_a_person_resumes_it(hand: Hand) -> None:
+    connection = await hand.connect()
+    assert connection.grant is not None
+    connection._watch.pace = Pace(calls=10, denials=3, same_call=10, too_deep=10)
+    for number in range(1, 5):
+        await hand.ask(connection, number, surprise="x")
+    denied = [frame["decision"]["reason"] for frame in hand.sent(connection) if frame["type"] == "deny"]
+    assert denied == ["invalid_arguments"] * 4
+    assert hand.parts.state.stopped(connection.grant.task) is Reason.SUSPENDED
+    (said,) = [entry for entry in entries(hand.home) if entry["kind"] == "ordered"]
+    assert (said["order"], said["by"], said["name"]) == ("suspend", "forestall", connection.grant.task)
+    assert "storm" in said["why"]
+    await hand.ask(connection, 5)
+    assert hand.sent(connection)[-1]["decision"]["reason"] == "suspended"
+    target = Target(Reach.TASK, connection.grant.task, tenant=connection.grant.tenant)
+    await order(hand.parts, Command(Order.RESUME, target, "looked at it", "uid/0"))
+    await permitted(hand, connection, 6)
+
+
+@scenario
+async def a_task_whose_suspension_cannot_be_written_is_stopped_all_the_same(hand: Hand) -> None:
+    connection = await hand.connect()
+    connection._watch.pace = Pace(calls=10, denials=0, same_call=10, too_deep=10)
+    hand.disk.holds = True
+    await hand.ask(connection, 1, surprise="x")
+    hand.disk.answer(0, fails=True)
+    await hand.rest()
+    hand.disk.holds = False
+    assert await answered_at_once(hand, connection, 2, "write_file", path="a", content="") == "suspended"
+
+
+async def answered_at_once(hand: Hand, connection: Connection, number: int, tool: str, **arguments: str) -> Any:
+    """Why it is refused, without anybody being asked."""
+    frame = {"type": "ask", "id": number, "tool": f"{SERVER}/{tool}", "pin": pin(tool), "arguments": arguments}
+    connection.handle(frame)
+    await hand.rest()
+    answer = hand.sent(connection)[-1]
+    assert answer["id"] == number
+    return answer["decision"]["reason"]
+
+
+class Unasked:
+    """A policy that nobody may ask."""
+
+    def __init__(self, engine: Any) -> None:
+        self.digest = engine.digest
+
+    def evaluate(self, question: object) -> None:
+        raise AssertionError(question)
+
+
+@scenario
+async def what_was_refused_is_refused_again_from_memory(hand: Hand) -> None:
+    connection = await hand.connect()
+    rules = hand.parts.rules
+    await hand.ask(connection, 1, "delete_file", path="a")
+    assert hand.sent(connection)[-1]["decision"]["reason"] == "no_policy"
+    hand.parts.rules = replace(rules, engine=Unasked(rules.engine))  # type: ignore[arg-type]
+    for number in (2, 3):
+        assert await answered_at_once(hand, connection, number, "delete_file", path="a") == "no_policy"
+    hand.parts.rules = rules
+    await permitted(hand, connection, 4)
 
 
 @scenario
