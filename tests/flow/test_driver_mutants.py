@@ -103,7 +103,7 @@ CONNECTION = [
     Mutant("a denial is sent twice", "what_is_not_decided_in_time_is_denied_at_once_and_never_permitted", "        if pending.answered or pending.outcome is not None:\n            return\n", ""),
     Mutant("a late decision is not denied", "what_is_not_decided_in_time_is_denied_at_once_and_never_permitted", "            self._deny(pending, Deny(pending.action.id, Reason.DEADLINE))\n", ""),
     Mutant("a cancel is not heard", "a_cancel_while_the_permit_is_written_denies_and_settles_it_as_not_started", "        if pending is not None:\n            pending.cancel()\n", ""),
-    Mutant("a late permit is sent", "a_permit_that_runs_out_once_it_was_confirmed_is_not_sent", "        if self._parts.now() >= ask.permit.expires_at:\n", "        if False:\n"),
+    Mutant("a late permit is sent", "a_permit_that_runs_out_once_it_was_confirmed_is_not_sent", "        if at >= ask.permit.expires_at:\n", "        if False:\n"),
     Mutant("what was not begun is not answered", "a_cancel_while_a_permit_cannot_be_written_denies_once", "            case Deny() | Hold() if pending.outcome is None:\n                self._deny(pending, outcome)\n", "            case Hold():\n                self._deny(pending, outcome)\n"),
     # a report, or none
     Mutant("a report is not heard", "a_second_report_is_withheld_and_settles_nothing", "        if pending.settle(report):\n            self._report(pending)\n", "        pending.settle(report)\n"),
@@ -111,15 +111,14 @@ CONNECTION = [
     Mutant("nobody waits for a report for ever", "a_report_after_it_was_given_up_is_withheld_and_changes_nothing", "        if pending.give_up(why):\n            self._report(pending)\n", "        pending.give_up(why)\n"),
     Mutant("a lost connection gives nothing up", "a_connection_that_is_lost_while_its_permit_is_out_leaves_it_ambiguous", '            self._give_up(pending, "the connection ended")', "            pass"),
     Mutant("a permit that is out counts as settled", "it_is_settled_when_no_permit_is_out", "*(one.outcome for one in self._pending.values() if one.outcome is not None)", "*()"),
-    Mutant("an output is released though it is unknown", "a_reported_fate_is_the_one_that_is_settled", "            case Done():\n                self.send(", "            case Done() | Undone() if pending.reported is not None:\n                self.send("),
+    Mutant("an output is released though it is unknown", "a_reported_fate_is_the_one_that_is_settled", "            case Done() if self.stopped not in ENDED:\n                self.send(", "            case Done() | Undone() if pending.reported is not None:\n                self.send("),
     # who is alone
     Mutant("a refusal is counted for ever", "a_permit_that_cannot_be_written_is_a_denial", "        if pending.outcome is None:\n            self._decided(", "        if False:\n            self._decided("),
     Mutant("a permit is counted off twice", "a_second_report_is_withheld_and_settles_nothing", "        if pending.outcome is None:\n            self._decided(", "        if True:\n            self._decided("),
     Mutant("a permit is counted for ever", "a_permit_is_sent_when_it_is_written_and_not_before", "        self._decided(pending)\n        limit", "        limit"),
     # what is below waits for what is undecided, and for nothing else
     Mutant("nobody below hears of it", "what_is_undecided_is_known_to_those_below_until_it_is_decided", "        self._parts.state.asked(action.id, action.task)\n", ""),
-    Mutant("what is decided is waited for", "what_is_undecided_is_known_to_those_below_until_it_is_decided", "        state.answered(action.id)\n", ""),
-    Mutant("what is held is not waited for", "what_is_undecided_is_known_to_those_below_until_it_is_decided", "            state.asked(name, action.task)\n", ""),
+    Mutant("what is decided is waited for", "what_is_undecided_is_known_to_those_below_until_it_is_decided", "        self._parts.state.answered(pending.action.id)\n", ""),
     Mutant("it stands still though others wait", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return not self.unread"),
     Mutant("it stands still though more has come", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return self.point.undecided == 1 and self.point.this_turn == 1"),
     Mutant("it stands still for each of many that come at once", "only_the_first_of_many_that_come_at_once_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return self.point.undecided == 1 and not self.unread"),
