@@ -156,3 +156,18 @@ async def asked_at(port: int, agent: Elsewhere) -> dict[str, Any]:
     code, body = await asyncio.to_thread(agent.ask, opening(), port)
     assert code == 200, body
     return body
+
+
+def test_what_one_task_is_refused_says_nothing_about_another(place: tuple[Home, dict[str, SigningKey]]) -> None:
+    home, keys = place
+    other = {"path": "orders/4712/list.txt"}
+
+    async def scenario(_: Point) -> None:
+        a, b = await elsewhere(home, keys, "agent-a"), await elsewhere(home, keys, "agent-b")
+        one, two = await asked(a, opening()), await asked(b, opening(parameters={"order": "4712"}))
+        async with await acting(home, a, one["access_token"]) as outside:
+            assert (await outside.ask("read_file", other))["decision"]["reason"] == "out_of_scope"
+            async with await acting(home, b, two["access_token"]) as inside:
+                assert (await inside.ask("read_file", other))["type"] == "permit"
+
+    play(home, scenario)

@@ -105,8 +105,12 @@ class Watch:
         self._refused.clear()
 
     def renew(self) -> None:
-        """Rules, orders or approvals changed: everything begins anew."""
-        self.stopped, self._since = False, 0
+        """Rules, orders or approvals changed: what was refused may be permitted, and what was stopped begins anew.
+
+        What was not stopped goes on being counted: it may have been another task that the order was about.
+        """
+        if self.stopped:
+            self.stopped, self._since = False, 0
         self._refused.clear()
 
     def _begin(self, at: int) -> None:

@@ -29,6 +29,7 @@ from forestall.core.flow import Known, govern, refuse
 from forestall.core.label import Label
 from forestall.core.model import Action, Deny, Done, Facts, Fate, Grant, Hold, Outcome, Result, Subject, Tool, Undone
 from forestall.core.reason import Reason
+from forestall.core.runaway import Watch
 from forestall.core.task import close_task, open_task, told
 from forestall.frame import PROTOCOL
 from forestall.policy.schema import METHOD_TOOL
@@ -84,7 +85,6 @@ class Connection(Channel):
         self._pending: dict[int, Pending] = {}
         self._by_action: dict[str, Pending] = {}
         self._quarantine = Quarantine()
-        self._watch = self._parts.runaways.of("")
         self._table: _Table | None = None
         self._socket: socket.socket | None = None
         self._nonce = ""
@@ -106,6 +106,12 @@ class Connection(Channel):
     def quarantined(self) -> list[str]:
         """Ids of tools that changed after their review, as this connection saw them."""
         return sorted(self._quarantine.tools)
+
+    @property
+    def _watch(self) -> Watch:
+        """Of its task, and of no other. Not kept: of many tasks, those that were begun long ago are watched anew."""
+        assert self.grant is not None
+        return self._parts.runaways.of(self.grant.task)
 
     # -- its life
 
@@ -219,7 +225,6 @@ class Connection(Channel):
         flow = open_task(mandate, task, self.subject, self._parts.now(), known, salt=salt)
         try:
             self.grant = await run_async(flow, self._handlers())
-            self._watch = self._parts.runaways.of(self.grant.task)
         except CannotDo as error:
             self.refuse(self._not_opened(error, task))
 

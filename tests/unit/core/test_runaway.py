@@ -130,6 +130,17 @@ def test_once_it_is_to_be_suspended_nothing_more_is_decided_until_a_person_has_l
     assert watch.permitted(call()) == "", "it is counted anew"
 
 
+def test_an_order_about_another_task_gives_nobody_a_new_start() -> None:
+    """Else an agent would give up one task after the other to keep the one that floods."""
+    watch = Watch(PACE)
+    said = []
+    for number in range(6):
+        said.append(watch.permitted(call(number)))
+        watch.renew()
+    assert said[:5] == [""] * 5
+    assert "burst" in said[5]
+
+
 def test_what_is_told_apart_is_bounded() -> None:
     watch = Watch(Pace(10**9, 10**9, 10**9, 10**9))
     for number in range(MAX_PERMITTED + 10):

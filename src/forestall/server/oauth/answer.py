@@ -49,11 +49,16 @@ async def granted_or_closed(service: Service, grant: Grant, subject: Subject, at
     try:
         return granted(service, grant, subject, at)
     except InvalidProof as error:
-        try:
-            await run_async(close_task(grant.task, "failed", service.now()), service.table())
-        except CannotDo as failed:
-            raise Refusal(Code.UNAVAILABLE, failed.reason, failed.detail) from None
+        await close(service, grant, "failed")
         raise Refusal(Code.INVALID_DETAILS, Reason.INVALID_PARAMETERS, str(error)) from None
+
+
+async def close(service: Service, grant: Grant, why: str) -> None:
+    """Raises Refusal: temporarily_unavailable. Then it ends in its time, and nobody has a token for it."""
+    try:
+        await run_async(close_task(grant.task, why, service.now()), service.table())
+    except CannotDo as error:
+        raise Refusal(Code.UNAVAILABLE, error.reason, error.detail) from None
 
 
 def answer(value: Mapping[str, Json], headers: Mapping[str, str] = NOTHING) -> Response:

@@ -11,7 +11,7 @@ from typing import Any
 from forestall.core.effects import Effect
 from forestall.core.entry import Use
 from forestall.core.mandate import Origin, Wish
-from forestall.core.model import NOTHING, Json, Subject
+from forestall.core.model import NOTHING, Grant, Json, Subject
 from forestall.core.reason import Reason
 from forestall.core.task import open_task
 from forestall.proof.fault import Fault, InvalidProof
@@ -19,7 +19,7 @@ from forestall.proof.request import MAX_REQUEST, UserRequest
 from forestall.proof.token import DETAIL_TYPE, MAX_ENTRIES
 from forestall.proof.user import user_id
 from forestall.server.http.message import Response
-from forestall.server.oauth.answer import granted_or_closed
+from forestall.server.oauth.answer import close, granted_or_closed
 from forestall.server.oauth.authenticate import Caller
 from forestall.server.oauth.form import Form, bad_details, read_details, required
 from forestall.server.oauth.refusal import Code, Refusal, refused_as
@@ -58,6 +58,8 @@ class Served:
     """The user that the task is for."""
 
     user: str = ""
+    vouched_at: int = 0
+    """Of the session that says so: when it began, or was last vouched for."""
     uses: tuple[Use, ...] = ()
 
 
@@ -73,7 +75,7 @@ async def for_signed_in(service: Service, caller: Caller, form: Form) -> Respons
         _require_tenant(user.tenant, caller.subject)
         name = user_id(user.issuer, user.subject)
         service.parts.require_signed_in(name, user.vouched_at)
-    return await _open(service, caller, form, Served(name))
+    return await _open(service, caller, form, Served(name, user.vouched_at))
 
 
 async def for_asserted(service: Service, caller: Caller, form: Form) -> Response:
@@ -94,7 +96,7 @@ async def for_asserted(service: Service, caller: Caller, form: Form) -> Response
         service.parts.require_signed_in(name, found.vouched_at)
     if found.scope is not None and opening.mandate not in found.scope:
         raise Refusal(Code.INVALID_SCOPE, Reason.OUT_OF_SCOPE, "the user's grant does not name this mandate")
-    served = Served(name, (use_of(found.once, caller.subject),))
+    served = Served(name, found.vouched_at, (use_of(found.once, caller.subject),))
     return await _open(service, caller, form, served)
 
 
@@ -108,7 +110,21 @@ async def _open(service: Service, caller: Caller, form: Form, served: Served) ->
     task, wish = secrets.token_hex(16), _wish(opening, served, said)
     flow = open_task(mandate, task, caller.subject, caller.at, wish=wish, salt=secrets.token_bytes(16))
     grant = await service.decide(flow, caller.subject, task)
+    await _require_still_signed_in(service, served, grant)
     return await granted_or_closed(service, grant, caller.subject, caller.at)
+
+
+async def _require_still_signed_in(service: Service, served: Served, grant: Grant) -> None:
+    """Whoever revokes a session ends the tasks that were opened in it. One that was on its way then was not there yet,
+    and is ended here; from when it is there on, it is found.
+    """
+    if not served.user:
+        return
+    try:
+        service.parts.require_signed_in(served.user, served.vouched_at)
+    except InvalidProof as error:
+        await close(service, grant, "revoked")
+        raise Refusal(Code.INVALID_GRANT, Reason.INVALID_PROOF, str(error)) from None
 
 
 def _wish(opening: Opening, served: Served, said: UserRequest | None) -> Wish:

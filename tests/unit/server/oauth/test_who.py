@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
-from forestall.core.entry import Kind, Stream
+from forestall.adapter.ledger.log import FileLedger
+from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.model import Assurance, Grant
+from forestall.port import Position
 from forestall.proof.encoding import digest
 from forestall.proof.fault import Fault, InvalidProof
 from forestall.proof.jwk import key_set
+from forestall.proof.user import user_id
 from forestall.server.oauth.authenticate import SVID_ASSERTION_TYPE
 from forestall.testing.authority import Authority, Issued
 from forestall.wire import Clock
@@ -210,6 +213,38 @@ def test_a_user_who_is_not_verified_is_not_served(world: World, members: dict[st
 
 def test_a_workload_serves_users_of_its_own_tenant_alone(world: World) -> None:
     world.refused(world.for_user(world.id_token(), who="stranger"), "invalid_request", Fault.WRONG_TENANT)
+
+
+@pytest.mark.parametrize("while_written", [Kind.USED, Kind.OPENED])
+@pytest.mark.parametrize("how", ["id_token", "id_jag"])
+def test_a_session_that_is_revoked_while_its_task_is_opened_opens_none(
+    world: World, while_written: Kind, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever revokes it ends the tasks that are there, and this one was not."""
+    desk = world.desk
+    heard, ledger = desk.parts.hear(), desk.parts.ledger
+    assert isinstance(ledger, FileLedger)
+
+    def revoke(entry: Entry) -> None:
+        if entry.kind is while_written:
+            heard.sign_out(user_id(world.idp, "alice"), desk.now, desk.now)
+
+    def append(entry: Entry) -> Position:
+        revoke(entry)
+        return FileLedger.append(ledger, entry)
+
+    def append_async(entry: Entry, then: Any = None) -> Awaitable[Position]:
+        revoke(entry)
+        return FileLedger.append_async(ledger, entry, then)
+
+    monkeypatch.setattr(ledger, "append", append)
+    monkeypatch.setattr(ledger, "append_async", append_async)
+    answer = world.for_user(world.id_token()) if how == "id_token" else world.by_jag(world.id_jag())
+    assert answer.error == "invalid_grant"
+    assert "access_token" not in answer.body
+    assert desk.parts.state.open_tasks() == []
+    assert desk.denial(answer)["detail"].endswith("they have to sign in again")
+    assert [one["why"] for one in desk.entries(Stream.PERMITS, Kind.CLOSED)] == ["revoked"]
 
 
 def test_an_issuer_that_is_silent_vouches_for_nobody(world: World) -> None:
