@@ -98,7 +98,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._house.gone(self)
+        if self._answering is None:
+            self._house.gone(self)
+        else:  # it counts for as long as it makes work: nobody begins more by hanging up
+            self._answering.add_done_callback(lambda _: self._house.gone(self))
 
     # -- what the listener calls
 

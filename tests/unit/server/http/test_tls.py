@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,7 +26,7 @@ from forestall.server.http.tls import Authorities, Tls
 from forestall.testing.authority import Authority, Issued
 from tests.points import until_async
 from tests.unit.adapter.oidc.site import authority, certificate, roots
-from tests.web import line, listening, play, request
+from tests.web import Line, line, listening, play, request
 
 
 def now() -> int:
@@ -339,5 +341,42 @@ def test_it_closes_while_clients_are_still_shaking_hands(folder: Path) -> None:
                 assert await half.rest() == b""
             assert listener.connections == 0
         assert faults == []
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_who_hangs_up_while_they_are_answered_makes_no_room_before_that_is_over(folder: Path, secure: bool) -> None:
+    """Else a client would begin as much as it likes, and wait for none of it."""
+
+    async def scenario() -> None:
+        begun, go_on = 0, asyncio.Event()
+
+        async def slow(_asked: Request) -> Response:
+            nonlocal begun
+            begun += 1
+            await go_on.wait()
+            return Response(200)
+
+        settings = SETTINGS if secure else {}
+        tls = client() if secure else None
+        async with listening({("GET", "/"): slow}, more={"root": folder}, max_connections=2, **settings) as listener:
+            for number in range(8):
+                with suppress(OSError, ssl.SSLError):
+                    opened = await Line.open(listener, tls)
+                    opened.send(request(listener))
+                    await opened.writer.drain()
+                    if number < 2:
+                        await until_async(lambda number=number: begun > number)  # type: ignore[misc]
+                    linger = struct.pack("ii", 1, 0)  # so that the other side hears of it at once
+                    opened.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    opened.writer.transport.abort()
+            assert listener.connections == 2
+            assert begun == 2
+            go_on.set()
+            await until_async(lambda: listener.connections == 0)
+            async with line(listener, tls) as another:
+                another.send(request(listener))
+                assert (await another.answer()).status == 200
 
     play(scenario)
