@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from forestall.core.entry import Stream
 from forestall.core.model import Risk
 from forestall.frame import PROTOCOL
 from forestall.home import Home
+from forestall.server.frames import Peering
 from forestall.server.point import Point
 from forestall.testing.world import GRANT
 from forestall.wire import build, order
@@ -524,6 +526,31 @@ def test_status_says_what_is_connected(home: Home) -> None:
         assert one["client"] == "late[31m name"
         assert (one["asked"], one["permitted"], one["denied"], one["running"]) == (2, 1, 1, 1)
         await peer.close()
+        await command.close()
+
+    play(home, scenario)
+
+
+def test_who_is_let_in_sees_no_more_of_the_status_than_what_is_theirs(home: Home) -> None:
+    """An agent's user is let in, and may connect as a command line does."""
+
+    async def scenario(point: Point) -> None:
+        owners, command = await Peer.gateway(home.socket), await Peer.cli(home.socket)
+        mine, theirs = point._connections
+        mine, theirs = (mine, theirs) if mine.hello.kind is Peering.CLI else (theirs, mine)  # type: ignore[union-attr]
+        mine.peer = replace(mine.peer, uid=mine.peer.uid + 1)  # as the kernel would say of another user
+        command.request("status")
+        answer = await command.receive()
+        assert answer["type"] == "status"
+        assert answer["connections"] == []
+        assert theirs.grant is not None
+        assert theirs.grant.task not in str(answer)
+        told = {"type", "id", "version", "pid", "policy_digest", "http", "connections", "assurance"}
+        assert set(answer) == {*told, "keys_readable_by_agent"}
+        theirs.peer = replace(theirs.peer, uid=mine.peer.uid)
+        command.request("status")
+        assert len((await command.receive())["connections"]) == 1
+        await owners.close()
         await command.close()
 
     play(home, scenario)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _status(connection: Connection, frame: Mapping[str, Any]) -> None:
-    connection.send({"type": "status", "id": frame_id(frame), **connection.point.status()})
+    connection.send({"type": "status", "id": frame_id(frame), **connection.point.status(connection.peer.uid)})
 
 
 def _reload(connection: Connection, frame: Mapping[str, Any]) -> None:

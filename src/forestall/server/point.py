@@ -172,28 +172,36 @@ class Point:
     async def _reload_and_say(self) -> None:
         say(await self.reload() or "Policy, catalogue and mandates were taken in anew.")
 
-    def status(self) -> dict[str, Any]:
-        parts, rules = self.parts, self.parts.rules
+    def status(self, uid: int) -> dict[str, Any]:
+        """For who asks as this user: of others, an agent's among them, what is about themselves."""
+        connections = [one for one in self._connections if one.grant is not None]
+        own = uid == os.geteuid()
         return {
             "version": __version__,
             "pid": os.getpid(),
+            "policy_digest": self.parts.rules.engine.digest,
+            "http": None if self._http is None else self._http.url,
+            "connections": [_connection_status(one) for one in connections if own or one.peer.uid == uid],
+            "assurance": self._assurance(),
+            "keys_readable_by_agent": self._assurance() == "local",
+            **(self._status_for_owner() if own else {}),
+        }
+
+    def _status_for_owner(self) -> dict[str, Any]:
+        parts, rules = self.parts, self.parts.rules
+        return {
             "uptime_ms": int((time.monotonic() - self._started) * 1000),
             "home": str(parts.home.root),
-            "policy_digest": rules.engine.digest,
             "policies": rules.policies,
             "tools": len(rules.catalogue.all()),
             "mandates": sorted(rules.mandates),
             "notice": rules.notice or parts.state.fault,
             "shared_identities": shared(parts.state.open_tasks()),
             "identity_problems": list(parts.tokens.verifiers.problems) if parts.tokens is not None else [],
-            "http": None if self._http is None else self._http.url,
-            "connections": [_connection_status(one) for one in self._connections if one.grant is not None],
             "open_tasks": len(parts.state.open_tasks()),
             "unsettled": len(parts.state.unsettled()),
             "ledger": {stream.value: {"bytes": parts.ledger.size(stream)} for stream in Stream},
-            "unattested": self.parts.unattested,
-            "assurance": self._assurance(),
-            "keys_readable_by_agent": self._assurance() == "local",
+            "unattested": parts.unattested,
         }
 
     def tasks(self) -> dict[str, Any]:
