@@ -589,7 +589,7 @@ def test_stop_settles_what_is_out_and_closes_every_task(home: Home) -> None:
         assert await peer.ended()
         await peer.close()
         await command.close()
-        assert point.status()["unsettled"] == 0
+        assert point.status(os.geteuid())["unsettled"] == 0
 
     play(home, scenario)
     assert kinds(home) == ["opened", "permitted", "settled", "closed"]
