@@ -461,8 +461,9 @@ def test_the_risk_that_a_file_tells_is_in_the_decision_and_a_file_that_went_away
     told = home.root / "risk.toml"
     told.write_text('default = "low"\n')
 
-    async def asked(peer: Peer) -> str:
-        answer = await peer.ask("write_file", {"path": "a", "content": "b"})
+    async def asked(peer: Peer, path: str) -> str:
+        """Another path each time: what was just refused would be refused from memory."""
+        answer = await peer.ask("write_file", {"path": path, "content": "b"})
         if answer["type"] != "permit":
             return str(answer["decision"]["reason"])
         await peer.performed(answer)
@@ -471,14 +472,14 @@ def test_the_risk_that_a_file_tells_is_in_the_decision_and_a_file_that_went_away
     async def scenario(point: Point) -> None:
         peer = await Peer.gateway(home.socket)
         (source,) = point.parts.risks.sources
-        assert await asked(peer) == "permit"
+        assert await asked(peer, "a") == "permit"
         assert entries(home)[1]["risk"] == "low"
         told.write_text('default = "high"\n')
         await until_async(lambda: source.read(GRANT, point.parts.now()).risk is Risk.HIGH)
-        assert await asked(peer) == "forbidden"
+        assert await asked(peer, "b") == "forbidden"
         told.unlink()
         await until_async(lambda: bool(source.problem))
-        assert await asked(peer) == "missing_context"
+        assert await asked(peer, "c") == "missing_context"
         assert (await peer.ask("read_file", {"path": "a"}))["type"] == "permit", "no policy about risk reaches it"
         assert [entry["reason"] for entry in entries(home, Stream.DENIALS)] == ["forbidden", "missing_context"]
         await peer.close()

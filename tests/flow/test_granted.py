@@ -109,6 +109,8 @@ def test_a_task_that_is_over_is_entered_by_nobody_and_acts_for_nobody(desk: Desk
         peer, welcome = await enter(desk, opened.token)
         assert welcome["type"] == "welcome"
         assert (await asyncio.to_thread(agent.revoke, opened.token)).status == 200
+        told = await peer.receive()
+        assert (told["type"], told["reason"]) == ("revoked", "task_ended")
         assert (await peer.ask("read_file", PATH))["decision"]["reason"] == "no_grant"
         late, answer = await enter(desk, opened.token)
         assert answer["sentence"] == "This connection is refused: task_ended."

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import cedarpy
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from forestall.core.effects import Effect, groups
@@ -66,7 +66,8 @@ def policy_texts(draw: st.DrawFn) -> str:
     asks = "approval" in text or WHOLE in text
     reaches = '@reaches("external,destructive")' if effect == "permit" else ""
     approvers = '@approvers("ann")' if asks else ""
-    return f"{approvers} {reaches} {effect} ({scope}) {text};"
+    without = '@without("risk,posture")' if WHOLE in text else ""
+    return f"{approvers} {without} {reaches} {effect} ({scope}) {text};"
 
 
 labels = st.builds(Label, st.sampled_from(Integrity), st.sampled_from(Confidentiality))
@@ -215,7 +216,8 @@ sane = st.recursive(
 @given(st.dictionaries(names, nonsense | sane, max_size=4), st.dictionaries(names, values, max_size=4))
 def test_what_is_accepted_fits_the_schema_that_cedar_was_given(properties: Any, arguments: Any) -> None:
     of = tool("t", input_schema={"properties": properties})
-    text = f'@approvers("a") permit (principal, action, resource) when {{ {WHOLE} }};'  # so that all of it is sent
+    whole = f"permit (principal, action, resource) when {{ {WHOLE} }};"  # so that all of it is sent
+    text = f'@approvers("a") @without("risk,posture") {whole}'
     built = CedarEngine.build(bundle.from_texts({"a.cedar": text}), [of])
     try:
         compile_arguments(of).cedar(arguments)
@@ -282,6 +284,7 @@ pieces = st.sampled_from(
 )
 
 
+@example("\x1f")
 @given(st.lists(pieces | st.text(max_size=3), max_size=30).map(" ".join))
 def test_text_that_is_not_policy_is_refused_with_its_place(text: str) -> None:
     try:

@@ -9,6 +9,7 @@ from forestall.setup.person import ask, connect
 EPILOG = """\
 examples:
   forestall deny 8c41... --why "not to that address"
+  forestall deny 8c41... --why "nobody asked for this" --json
 
 It is final: in this task, and in those that it is handed on to, the same call is denied (not_approved) from then on.
 """

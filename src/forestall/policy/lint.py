@@ -93,7 +93,8 @@ def _annotations(subject: Subject) -> Iterator[Problem]:
         if name in names and not (permits and _about_tasks(subject.policy)):
             sentence = f"`@{name}` belongs on a permit that names `{OPEN.id}` or `{DELEGATE.id}` and nothing else."
             yield subject.error(sentence, name)
-    looked_at = {path[0] for path in expression.looks(subject.policy.tree) if path}
+    paths = expression.looks(subject.policy.tree)
+    looked_at = annotation.MAY_BE_MISSING if () in paths else {path[0] for path in paths}
     for fact in sorted(subject.annotations.without - looked_at):
         yield subject.error(f"`@without` speaks of `context.{fact}`, and this does not look at it.", "without")
     asks, approvers = expression.mentions_approval(expression.looks(subject.policy.tree)), "approvers" in names

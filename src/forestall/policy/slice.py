@@ -193,12 +193,11 @@ def _needs(rules: Iterable[Rule], compiled: Compiled) -> tuple[Path, ...]:
     found: set[Path] = set()
     for one in rules:
         for path in one.looks:
-            name = path[0] if path else ""
-            if name in one.annotations.without:
-                continue
-            if name in {"", "risk"}:
+            looked_at = {path[0]} if path else {"risk", "posture"}
+            looked_at -= one.annotations.without
+            if "risk" in looked_at:
                 found.add(("risk",))
-            if name in {"", "posture"}:
+            if "posture" in looked_at:
                 found |= {("posture", part) for part in (path[1:] or parts)}
     return tuple(sorted(found))
 

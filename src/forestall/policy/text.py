@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 _TOKEN = re.compile(
     r"""
-    (?P<skip> \s+ | //[^\n]* )
+    (?P<skip> [^\S\x1c-\x1f]+ | //[^\n]* )
   | (?P<token> "(?:[^"\\]|\\.)*" | [A-Za-z_][A-Za-z0-9_]* | [0-9]+ | :: | && | \|\| | == | != | <= | >= | \?[a-z]+ | . )
     """,
     re.VERBOSE | re.DOTALL,

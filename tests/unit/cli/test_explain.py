@@ -93,7 +93,7 @@ def written(home: Home) -> Home:
             "permitted-1", "task-1", "fs/write_file", tool(home).pin, digest(ARGUMENTS), frozenset({Effect.WRITE}),
             CLEAN, ("reports",), now, 9_999,
         )  # fmt: skip
-        hold = Hold("held-1", Reason.NEEDS_APPROVAL, (Approval(("ann",)),), ("ask",), now)
+        hold = Hold("held-1", Reason.NEEDS_APPROVAL, (Approval(("user:root",)),), ("ask",), now)
         denial = Deny("denied-1", Reason.FORBIDDEN, ("forestall:own-files",), now, "because")
         early = Deny("early-1", Reason.UNKNOWN_TOOL)
         for one in (
@@ -142,7 +142,7 @@ def test_every_policy_that_mattered_and_what_would_have_changed_it(
     assert f"{file}:4: permit `reports` does not apply: context.paths.path has inside" in out
     assert f"{file}:8: permit `ask` does not apply: context has approval" in out
     assert 'when { context.paths has path.inside && context.paths.path.inside like "reports/*" };' in out
-    assert "An approval by 1 of ann." in out
+    assert "An approval by 1 of user:root." in out
     assert 'path       path leads to "/etc/passwd"' in out
     assert "changed since" not in out
 
@@ -256,7 +256,7 @@ def test_a_program_gets_the_same(written: Home, capsys: pytest.CaptureFixture[st
     assert answer["decision"]["reason"] == "needs_approval"
     assert answer["task"]["purpose"] == "write the report"
     assert answer["proof"] == {"stream": "denials", "index": 0}
-    assert "An approval by 1 of ann." in answer["changes"]
+    assert "An approval by 1 of user:root." in answer["changes"]
     (reports,) = [policy for policy in answer["policies"] if policy["id"] == "reports"]
     assert (reports["line"], reports["applied"], reports["effect"]) == (4, False, "permit")
 

@@ -25,7 +25,7 @@ arguments = { path = "../reports/a" }
 paths = { path = "/home/reports/a" }
 expect = "hold"
 reason = "needs_approval"
-approvers = ["ann"]
+approvers = ["user:root"]
 """
 
 
@@ -52,7 +52,7 @@ def test_a_test_that_fails_says_where_and_what_was_decided(tmp_path: Path, capsy
     file = write(home, CASES.replace('expect = "hold"', 'expect = "deny"'))
     code, out, _ = run(home, capsys)
     assert code == 1
-    got = "got hold (needs_approval) by `ask`, waiting for ann"
+    got = "got hold (needs_approval) by `ask`, waiting for user:root"
     assert out.splitlines() == [
         f"{file}:9: anything else is asked about: wanted expect 'deny'; {got}.",
         "2 policy tests, 1 failed.",

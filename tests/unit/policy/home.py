@@ -46,7 +46,7 @@ permit (principal, action in Action::"read", resource);
 permit (principal, action in Action::"write", resource)
 when { context.paths has path.inside && context.paths.path.inside like "reports/*" };
 
-@id("ask") @approvers("ann")
+@id("ask") @approvers("user:root")
 permit (principal, action == Action::"fs/write_file", resource)
 when { context has approval && context.approval.granted };
 """

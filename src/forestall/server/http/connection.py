@@ -29,7 +29,7 @@ the answer.
 MAX_LINGER = 256 * 1024
 """Bytes of the same."""
 
-MAX_LIFE_S = 300.0
+MAX_LIFE_S = 300
 """Seconds after which a connection takes no further request: what was verified when it began is verified anew."""
 
 
