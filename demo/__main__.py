@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 from demo import guard
-from demo.hands import Wrap
 from demo.judge import Verdict, judge
 from demo.play import Play, play, require_tools
 from demo.show import Paint, Progress, report
@@ -67,9 +66,8 @@ async def _one(root: Path, label: str, *, quiet: bool) -> tuple[World, Play]:
     with site(INTRANET_PAGE) as intranet, site("Thank you.\n") as collector:
         world = build(root, intranet, collector)
         guard.furnish(world)
-        wrap: Wrap = guard.direct if root.name == "without" else guard.Gateway(world)
         try:
-            return world, await play(world, wrap, progress)
+            return world, await play(world, progress, guarded=root.name == "with")
         finally:
             guard.stop(world)
             progress.end()

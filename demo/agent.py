@@ -10,6 +10,8 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from demo.child import Child
+from demo.desk import Desk
 from demo.hands import Answer, Hands
 from demo.world import World
 
@@ -18,6 +20,11 @@ from demo.world import World
 class Agent:
     world: World
     hands: Hands
+    desk: Desk
+    child: Child | None = None
+    """Whom it hands a part of its task on to."""
+    told: str = ""
+    """What its parent gave it along with the step that it takes."""
     memory: dict[str, str] = field(default_factory=dict)
     """What it was answered, by the name of the step."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 import subprocess
 import sys
@@ -12,14 +13,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from demo.world import World
+from demo.world import AGENTS, World
 from forestall.adapter.ledger import keys
+from forestall.agent import new_key, write_key
 from forestall.core.errors import Unavailable
 from forestall.home import Home
 from forestall.pep.blocking import Connection
+from forestall.pep.start import ensure_running
+from forestall.proof.jwk import key_set
 
 HERE = Path(__file__).resolve().parent
 SECONDS = 30
+
+IDENTITY = """\
+[[trust_domains]]
+name = "example.org"
+tenant = "example"
+"""
+
+CLIENT = """
+[[clients]]
+id = "{name}"
+trust_domain = "example.org"
+jwks = "{name}.jwks"
+"""
 
 
 def program(name: str) -> str:
@@ -36,6 +53,32 @@ def furnish(world: World) -> None:
     keys.create(home / "keys")
     policy = home / "policy" / "demo.cedar"
     policy.write_text(policy.read_text().replace("INTRANET", world.intranet.url))
+    (home / "forestall.toml").write_text('[http]\nlisten = "127.0.0.1:0"\n')
+    (home / "identity.toml").write_text(IDENTITY + "".join(CLIENT.format(name=name) for name in AGENTS))
+    for name in AGENTS:
+        _register(world, name)
+
+
+def _register(world: World, name: str) -> None:
+    """The private key stays with the agent, the public one goes to the decision point."""
+    folder, key = world.agents / name, new_key()
+    folder.mkdir(mode=0o700, parents=True)
+    write_key(folder / "key.jwk", key)
+    (world.forestall_home / f"{name}.jwks").write_text(json.dumps(key_set([key]).to_json()))
+
+
+def serve(world: World) -> str:
+    """Start the decision point; the URL of its token service."""
+    home = Home(world.forestall_home)
+    ensure_running(home, SECONDS * 1000)
+    with Connection(home.socket) as connection:
+        return str(connection.ask("status")["http"])
+
+
+def kill(world: World, task: str) -> None:
+    """What the operator does, by the command line. Returns once it is in force."""
+    words = ["kill", "--home", str(world.forestall_home), "--why", "taken over", task]
+    subprocess.run([program("forestall"), *words], capture_output=True, timeout=SECONDS, check=True)
 
 
 def direct(_name: str, command: list[str]) -> list[str]:
@@ -44,12 +87,14 @@ def direct(_name: str, command: list[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Starts each server behind `forestall gateway`."""
+    """Starts each server behind `forestall gateway`, in the task of a grant."""
 
     world: World
+    grant: Path
 
     def __call__(self, name: str, command: list[str]) -> list[str]:
-        return [program("forestall"), "gateway", "--home", str(self.world.forestall_home), name, "--", *command]
+        options = ["--home", str(self.world.forestall_home), "--grant", str(self.grant)]
+        return [program("forestall"), "gateway", *options, name, "--", *command]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +136,17 @@ def _wait_for(lock: IO[str]) -> None:
             return
         time.sleep(0.02)
     raise TimeoutError(f"The decision point did not end within {SECONDS} s.")
+
+
+def running(world: World) -> list[str]:
+    """The demo's own servers that run, told from their locks: one that has ended holds none."""
+    return sorted(file.name for file in world.running.iterdir() if _is_locked(file))
+
+
+def _is_locked(file: Path) -> bool:
+    with file.open() as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False

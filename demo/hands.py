@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -61,7 +62,7 @@ def servers(world: World) -> dict[str, list[str]]:
 
 
 class Hands:
-    def __init__(self, clients: Mapping[str, Client], raw: Raw) -> None:
+    def __init__(self, clients: Mapping[str, Client], raw: Raw | None = None) -> None:
         self._clients = clients
         self._raw = raw
 
@@ -85,6 +86,7 @@ class Hands:
 
     async def send(self, text: str) -> Answer:
         """Send the files server one line exactly as it is. It has to carry the id 7."""
+        assert self._raw is not None
         return await self._raw.send(text)
 
 
@@ -112,10 +114,12 @@ class Raw:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def greet(self) -> None:
+    async def greet(self) -> Answer:
         about = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
-        await self.send(json.dumps({"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": about}))
-        self._write(json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}))
+        answer = await self.send(_request("initialize", about))
+        if not answer.failed:
+            self._write(json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}))
+        return answer
 
     async def send(self, text: str) -> Answer:
         self._write(text)
@@ -138,28 +142,63 @@ class Raw:
         return Answer("The server closed the connection.", failed=True)
 
 
+def environment(world: World) -> dict[str, str]:
+    return {**world.environment, "PYTHONPATH": str(CHECKOUT)}
+
+
 @asynccontextmanager
 async def connect(world: World, wrap: Wrap) -> AsyncIterator[Hands]:
     """Start every server, each as the command that `wrap` makes of its own, and stop them all at the end."""
     commands = {name: wrap(name, command) for name, command in servers(world).items()}
-    environment = {**world.environment, "PYTHONPATH": str(CHECKOUT)}
-    with (world.root / "servers.log").open("w") as log:
+    with (world.root / "servers.log").open("a") as log:
         async with (
-            _start_clients(world, commands, environment, log) as clients,
-            _start_raw(world, commands["files"], environment, log) as raw,
+            _start_clients(world, commands, log) as clients,
+            process(world, commands["files"], log) as started,
         ):
+            raw = Raw(started)
+            await raw.greet()
             yield Hands(clients, raw)
 
 
 @asynccontextmanager
+async def connect_some(world: World, wrap: Wrap, names: Sequence[str]) -> AsyncIterator[Hands]:
+    """The same of a few servers, and without the raw pipe."""
+    commands = {name: wrap(name, servers(world)[name]) for name in names}
+    with (world.root / "servers.log").open("a") as log:
+        async with _start_clients(world, commands, log) as clients:
+            yield Hands(clients)
+
+
+async def once(world: World, wrap: Wrap, tool: str, **arguments: object) -> Answer:
+    """One call through a server that is started for it alone. A gateway that does not start says why."""
+    server, _, name = tool.partition("/")
+    async with process(world, wrap(server, servers(world)[server]), asyncio.subprocess.PIPE) as started:
+        raw = Raw(started)
+        answer = await raw.greet()
+        if not answer.failed:
+            return await raw.send(_request("tools/call", {"name": name, "arguments": arguments}))
+        assert started.stderr is not None
+        return _not_started((await started.stderr.read()).decode(errors="replace"))
+
+
+def _not_started(said: str) -> Answer:
+    found = re.search(r"This connection is refused: (\w+)\.", said)
+    return Answer(said, failed=True, reason=found[1] if found else "")
+
+
+def _request(method: str, params: Mapping[str, object]) -> str:
+    return json.dumps({"jsonrpc": "2.0", "id": 7, "method": method, "params": params})
+
+
+@asynccontextmanager
 async def _start_clients(
-    world: World, commands: Mapping[str, Sequence[str]], environment: dict[str, str], log: TextIO
+    world: World, commands: Mapping[str, Sequence[str]], log: TextIO
 ) -> AsyncIterator[dict[str, Client]]:
     clients: dict[str, Client] = {}
-    stop = anyio.Event()
+    stop, env = anyio.Event(), environment(world)
 
     async def keep(name: str, words: Sequence[str], *, task_status: TaskStatus[None]) -> None:
-        parameters = StdioServerParameters(command=words[0], args=list(words[1:]), env=environment, cwd=world.project)
+        parameters = StdioServerParameters(command=words[0], args=list(words[1:]), env=env, cwd=world.project)
         info = types.Implementation(name="demo-agent", version="1")
         async with Client(
             stdio_client(parameters, errlog=log), client_info=info, read_timeout_seconds=SECONDS
@@ -180,27 +219,33 @@ async def _start_clients(
 
 
 @asynccontextmanager
-async def _start_raw(
-    world: World, words: Sequence[str], environment: dict[str, str], log: TextIO
-) -> AsyncIterator[Raw]:
+async def process(
+    world: World, words: Sequence[str], log: TextIO | int, goodbye: float = GOODBYE
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process of this world, until the block ends.
+
+    Args:
+        world: whose environment and folder it has.
+        words: its command.
+        log: where its standard error goes.
+        goodbye: seconds that it gets to end by itself, once its input has ended.
+    """
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *words, stdin=pipe, stdout=pipe, stderr=log, env=environment, cwd=world.project
+    started = await asyncio.create_subprocess_exec(
+        *words, stdin=pipe, stdout=pipe, stderr=log, env=environment(world), cwd=world.project
     )
     try:
-        raw = Raw(process)
-        await raw.greet()
-        yield raw
+        yield started
     finally:
-        await _end(process)
+        await _end(started, goodbye)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, goodbye: float) -> None:
     """Close its input, as a client does, and kill it only if it does not go."""
     assert process.stdin is not None
     process.stdin.close()
     try:
-        async with asyncio.timeout(GOODBYE):
+        async with asyncio.timeout(goodbye):
             await process.wait()
     except TimeoutError:
         process.kill()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from demo.guard import program
 from demo.judge import Verdict
-from demo.play import STEPS, Play, Took
+from demo.play import LAST, SCENES, Play, Took
 
 RED, GREEN, YELLOW, DIM, BOLD = "31", "32", "33", "2", "1"
 TITLE, CELL = 44, 12
@@ -88,14 +88,11 @@ def _short_path(text: str) -> str:
 
 def _table(without: Play, guarded: Play, paint: Paint) -> Iterable[str]:
     yield paint(f"  {'what the agent does':{TITLE}} {'without':{CELL}} with Forestall", BOLD)
-    taken_over = False
-    for step in STEPS:
-        if step.attack != taken_over:
-            taken_over = step.attack
-            yield paint(
-                "  -- taken over: the file it read gives the orders now" if taken_over else "  -- the task goes on", DIM
-            )
-        yield _row(without.find(step.name), guarded.find(step.name), step.title, paint)
+    for scene in (*SCENES, LAST):
+        if scene.title:
+            yield paint(f"  -- {scene.title}", DIM)
+        for step in scene.steps:
+            yield _row(without.find(step.name), guarded.find(step.name), step.title, paint)
 
 
 def _row(without: Took | None, guarded: Took | None, title: str, paint: Paint) -> str:

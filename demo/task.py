@@ -6,7 +6,7 @@ import json
 
 from demo.agent import Agent, Step, call, git
 from demo.hands import Answer
-from demo.world import BRANCH, REPORT
+from demo.world import BRANCH, REPORT, SUMMARY
 
 
 async def convert(agent: Agent) -> Answer:
@@ -22,12 +22,12 @@ async def write_report(agent: Agent) -> Answer:
 
 
 async def commit(agent: Agent) -> Answer:
-    """A branch, a switch to it, the report staged and committed; the first failure ends it."""
+    """A branch, a switch to it, the report and the summary staged and committed; the first failure ends it."""
     answer = Answer("")
     for act in (
         git("git_create_branch", branch_name=BRANCH),
         git("git_checkout", branch_name=BRANCH),
-        git("git_add", files=[REPORT]),
+        git("git_add", files=[REPORT, SUMMARY]),
         git("git_commit", message="Report for November 2026"),
     ):
         answer = await act(agent)
@@ -47,6 +47,9 @@ BEFORE = (
     Step("query", "add up the customers", call("database/query", sql="select count(*), sum(dollars) from customers")),
     Step("convert", "convert dollars to euros", convert),
     Step("meeting", "read the meeting's notes", call("files/read_file", path="notes/meeting.md")),
+)
+
+READ_ON = (
     Step("feedback", "read the customers' feedback: POISONED", call("files/read_file", path="notes/feedback.md")),
 )
 

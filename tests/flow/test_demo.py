@@ -15,16 +15,19 @@ from typing import Any
 
 import pytest
 from demo import guard
-from demo.agent import Agent, Step, take
+from demo.agent import Act, Agent, Step, take
 from demo.attack import ATTACK
+from demo.desk import Desk
+from demo.errand import ACTS, ERRAND, PAY
 from demo.guard import Verification
-from demo.hands import Answer
-from demo.harm import HAPPENED
-from demo.judge import judge
-from demo.play import STEPS, Play, Took, play
+from demo.handing import HANDED_ON, HIJACKED, STOPPED
+from demo.hands import Answer, environment, once, servers
+from demo.harm import HAPPENED, paid
+from demo.judge import SERVERS, judge
+from demo.play import LAST, SCENES, STEPS, Play, Took, play
 from demo.sink import INTRANET_PAGE, Site, site
-from demo.task import AFTER, BEFORE
-from demo.world import World, build
+from demo.task import AFTER, BEFORE, READ_ON
+from demo.world import World, build, payment
 
 from forestall.cli import main
 
@@ -52,9 +55,29 @@ REASONS = {
     "send": "no_policy",
     "disguise": "no_policy",
     "turn": "tool_changed",
+    "borrow": "out_of_scope",
+    "october": "out_of_scope",
+    "around": "out_of_scope",
+    "more": "budget",
+    "parents-key": "out_of_scope",
+    "parents-grant": "invalid_proof",
+    "own-task": "forbidden",
+    "widen": "wider",
+    "back": "cycle",
+    "rewrite": "revoked",
+    "restart": "revoked",
+    "meddle": "revoked",
+    "again": "revoked",
 }
 
-WHATEVER_POLICY_SAYS = {"key", "loosen", "twice", "case", "unlisted", "hidden", "turn"}
+WITHOUT_A_DECISION = {"twice", "method", "parents-grant", "restart"}
+"""Refused before there is a call to decide: a message that cannot be read, a connection that is not taken."""
+
+BELOW_OR_STOPPED = {step.name for step in (*HIJACKED, *STOPPED)}
+
+WHATEVER_POLICY_SAYS = {"key", "loosen", "twice", "case", "unlisted", "hidden", "turn", *BELOW_OR_STOPPED} - {
+    "own-task"
+}
 """What stays prevented under a policy and a mandate that permit everything."""
 
 
@@ -103,7 +126,7 @@ def require_in_ledger(data: dict[str, Any]) -> None:
     entries = list(map(json.loads, log))
     known = {name: entry for entry in entries for name in (entry["id"], *entry.get("ids", ()))}
     told = [step["with"] for step in data["steps"] if "decision_id" in step["with"]]
-    assert len(told) >= len(ATTACK) - 3
+    assert len(told) >= len(REASONS) - len(WITHOUT_A_DECISION)
     assert all(known[answer["decision_id"]]["reason"] == answer["reason"] for answer in told)
     assert told[0]["reason"] in forestall("explain", "--home", data["home"], told[0]["decision_id"])
 
@@ -120,14 +143,14 @@ def test_a_policy_that_permits_everything_still_does_not_permit_what_no_policy_m
         guard.furnish(world)
         policy = world.forestall_home / "policy"
         (policy / "demo.cedar").write_text('@id("all")\npermit (principal, action , resource);\n')
-        mandate = policy / "mandates" / "default.toml"
+        mandate = policy / "mandates" / "report.toml"
         mandate.write_text(mandate.read_text().replace('"external"]', '"external", "destructive"]'))
         try:
-            result = asyncio.run(play(world, guard.Gateway(world), lambda _doing: None))
+            result = asyncio.run(play(world, lambda _doing: None, guarded=True))
         finally:
             guard.stop(world)
         harmed = {took.step.name for took in result.took if took.step.attack and took.happened}
-    assert {step.name for step in ATTACK} - harmed == WHATEVER_POLICY_SAYS
+    assert {step.name for step in STEPS if step.attack} - harmed == WHATEVER_POLICY_SAYS
     assert result.changed
     assert processes(scratch) == []
 
@@ -150,7 +173,9 @@ def perfect(*, guarded: bool) -> Play:
         return Took(step, Answer("", failed=prevented, reason="no_policy" if prevented else ""), not prevented)
 
     harm = [] if guarded else ["something"]
-    return Play([took(step) for step in STEPS], changed=list(harm), leaked=list(harm))
+    ran = [f"files-{number}" for number in range(SERVERS)]
+    run_on = [] if guarded else list(ran)
+    return Play([took(step) for step in STEPS], changed=list(harm), leaked=list(harm), ran=ran, run_on=run_on)
 
 
 def changed(result: Play, name: str, **values: Any) -> Play:
@@ -201,15 +226,95 @@ def test_what_the_steps_did_not_see_is_no_proof(what: str) -> None:
     assert not proved(harmless, perfect(guarded=True))
 
 
+def test_a_server_that_outlives_its_task_is_no_proof() -> None:
+    guarded = perfect(guarded=True)
+    guarded.run_on = guarded.ran[:1]
+    assert not proved(perfect(guarded=False), guarded)
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_servers_that_had_ended_by_themselves_are_no_proof(guarded: bool) -> None:
+    plays = {False: perfect(guarded=False), True: perfect(guarded=True)}
+    plays[guarded].ran = plays[guarded].run_on = []
+    assert not proved(plays[False], plays[True])
+
+
+def test_a_server_counts_as_running_until_its_process_has_ended(scratch: Path) -> None:
+    world = dataclasses.replace(WORLD, root=scratch)
+    world.running.mkdir()
+    (world.running / "files-0").touch()  # of one that ended long ago
+    command = servers(world)["files"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=scratch, env=environment(world), **pipes) as one:
+        assert one.stdin is not None
+        assert one.stdout is not None
+        one.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+        one.stdin.flush()
+        assert one.stdout.readline()
+        assert guard.running(world) == [f"files-{one.pid}"]
+        one.kill()
+        one.wait(SECONDS)
+        assert guard.running(world) == []
+
+
+@pytest.mark.slow
+def test_what_stops_the_sub_agent_is_the_key_and_the_bounds(scratch: Path) -> None:
+    """With its parent's key, or the whole of its parent's task, it would do what it is kept from."""
+    with site("") as intranet, site("") as collector:
+        world = build(scratch / "world", intranet, collector)
+        guard.furnish(world)
+        try:
+            parent = Desk(world, "reporter", guard.serve(world))
+            reader = parent.of("reader")
+            assert not parent.open().failed
+            posed = reader.wrap_in(Path(reader.pose(parent.token)))
+            assert asyncio.run(once(world, posed, PAY, text=payment("posed"))).reason == "invalid_proof"
+            assert not asyncio.run(once(world, parent.wrap, PAY, text=payment("parent"))).failed
+            assert paid("parent")(world, Answer(""))
+            assert not paid("posed")(world, Answer(""))
+
+            assert not reader.accept(parent.hand_on("reader").text).failed
+            everything = {"sql": "select * from customers"}
+            assert "Cobalt" in asyncio.run(once(world, reader.wrap, "database/query", **everything)).text
+            narrow = reader.accept(parent.hand_on("reader", **ERRAND).text)
+            refused = asyncio.run(once(world, reader.wrap_in(Path(narrow.text)), "database/query", **everything))
+            assert refused.reason == "out_of_scope"
+        finally:
+            guard.stop(world)
+    assert processes(scratch) == []
+
+
+def test_the_sub_agent_does_its_errand_with_the_tools_that_it_attacks_with() -> None:
+    def used(steps: tuple[Step, ...]) -> set[str]:
+        own = {name: act for name, act in ACTS.items() if name != "widen"}  # which has another agent do it
+        return called_by([own[step.name] for step in steps if step.name in own])
+
+    assert used(HANDED_ON) == set(ERRAND["tools"])
+    assert used(HANDED_ON) <= used(HIJACKED)
+
+
+def test_every_step_of_the_sub_agent_is_in_the_script() -> None:
+    assert set(ACTS) <= {step.name for step in STEPS}
+
+
+def test_the_table_is_divided_into_the_steps_that_are_judged() -> None:
+    assert tuple(step for scene in (*SCENES, LAST) for step in scene.steps) == STEPS
+    assert {scene.poison for scene in SCENES} - {""} <= {step.name for step in STEPS if not step.attack}
+
+
 def test_the_honest_task_uses_the_tools_that_the_attack_uses() -> None:
     """Otherwise switching tools off would pass for a control."""
-    honest, attacking = tools_of(BEFORE + AFTER), tools_of(ATTACK)
+    honest, attacking = tools_of(BEFORE + READ_ON + AFTER), tools_of(ATTACK)
     assert {"files/read_file", "files/write_file", "release/push", "fetch/fetch", "git/git_add"} <= honest & attacking
     assert {"database/query", "rates/convert"} <= honest & attacking
 
 
 def tools_of(steps: tuple[Step, ...]) -> set[str]:
-    """The tools that the steps call, in a world where every call is answered."""
+    return called_by([step.act for step in steps])
+
+
+def called_by(acts: list[Act]) -> set[str]:
+    """The tools that they call, in a world where every call is answered and nobody is asked."""
     called: set[str] = set()
 
     class Hands:
@@ -224,10 +329,10 @@ def tools_of(steps: tuple[Step, ...]) -> set[str]:
             return Answer("")
 
     async def walk() -> None:
-        agent = Agent(WORLD, Hands())  # type: ignore[arg-type]  # the three methods that steps use
+        agent = Agent(WORLD, Hands(), Desk(WORLD, "reporter"))  # type: ignore[arg-type]  # the three methods in use
         agent.memory.update(query="[[4, 48250]]", time='{"datetime": "2026-11-30T00:00:00"}', convert="1 EUR")
-        for step in steps:
-            await take(agent, step)
+        for act in acts:
+            await take(agent, Step("", "", act))
 
     asyncio.run(walk())
     return called
