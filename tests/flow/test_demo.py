@@ -284,6 +284,22 @@ def test_what_stops_the_sub_agent_is_the_key_and_the_bounds(scratch: Path) -> No
     assert processes(scratch) == []
 
 
+@pytest.mark.slow
+def test_an_agent_whose_task_is_not_opened_is_not_played(scratch: Path) -> None:
+    with site("") as intranet, site("") as collector:
+        world = build(scratch / "world", intranet, collector)
+        guard.furnish(world)
+        (world.forestall_home / "policy" / "demo.cedar").write_text(
+            '@id("none")\nforbid (principal, action, resource);\n'
+        )
+        try:
+            with pytest.raises(RuntimeError, match="forbidden"):
+                asyncio.run(play(world, lambda _doing: None, guarded=True))
+        finally:
+            guard.stop(world)
+    assert guard.running(world) == []
+
+
 def test_the_sub_agent_does_its_errand_with_the_tools_that_it_attacks_with() -> None:
     def used(steps: tuple[Step, ...]) -> set[str]:
         own = {name: act for name, act in ACTS.items() if name != "widen"}  # which has another agent do it
