@@ -41,6 +41,6 @@ def _route(service: Service, path: str, endpoint: Endpoint) -> Route:
             refusal = error
         except Unavailable as error:
             refusal = refusal_of(error, None)
-        return refused(refusal, service.record_refusal(refusal, path), service.nonces.current(service.now()))
+        return refused(refusal, await service.record_refusal(refusal, path), service.nonces.current(service.now()))
 
     return route

@@ -16,6 +16,7 @@ from typing import Any
 
 from forestall.core.action import ask_for
 from forestall.core.ask import CannotDo, Flow, Verify
+from forestall.core.control import FORESTALL, Command, Order, Reach, Target
 from forestall.core.entry import Use, denied, used
 from forestall.core.errors import ForestallError, Unavailable
 from forestall.core.model import Action, Deny, Grant, Hold, Json, Subject
@@ -25,7 +26,7 @@ from forestall.run import run_async
 from forestall.server.oauth.nonces import Nonces
 from forestall.server.oauth.refusal import Code, Refusal, refused_as
 from forestall.tokens import Tokens
-from forestall.wire import Handler, Parts, handlers, record
+from forestall.wire import Handler, Parts, handlers, order, record
 
 TOKEN = "forestall/token"  # noqa: S105 - no password
 """Under this name requests that were refused before anything was decided stand among the denials."""
@@ -95,15 +96,22 @@ class Service:
 
     # -- what is refused
 
-    def record_refusal(self, refusal: Refusal, endpoint: str) -> str:
-        """The decision's id, for the operator to find it by."""
+    async def record_refusal(self, refusal: Refusal, endpoint: str) -> str:
+        """The decision's id, for the operator to find it by. A task that gets out of hand is suspended."""
         if refusal.decision:
             return refusal.decision
         who = refusal.subject.id if refusal.subject is not None else ""
         action = self.ask(TOKEN, {"endpoint": endpoint, "client": who}, task=refusal.task, proof=None)
         detail = f"{endpoint}: {refusal.detail}" if refusal.detail else endpoint
+        denial = Deny(action.id, refusal.reason, detail=detail)
         with suppress(ForestallError):  # it stands whether or not that can be written
-            record(self.parts, denied(Deny(action.id, refusal.reason, detail=detail), action, refusal.subject, None))
+            record(self.parts, denied(denial, action, refusal.subject, None))
+        if refusal.code is Code.DENIED and refusal.task and refusal.subject is not None:
+            trouble = self.parts.runaways.of(refusal.task).denied(action, denial)
+            if trouble:
+                target = Target(Reach.TASK, refusal.task, tenant=refusal.subject.tenant)
+                with suppress(ForestallError):  # it is refused, and its connections are stopped, all the same
+                    await order(self.parts, Command(Order.SUSPEND, target, trouble, FORESTALL))
         return action.id
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from forestall.core.entry import Kind, Stream
 from forestall.core.model import Assurance, Grant, Subject
+from forestall.core.runaway import Pace
 from forestall.proof.fault import Fault
 from forestall.proof.ticket import LIFE_MS, Ticket, sign_ticket
 from tests.desk import ISSUER, Answer, Desk, exchange, handing_on, opened, receiving, request
@@ -152,6 +153,19 @@ def test_a_task_dies_with_the_one_above(desk: Desk) -> None:
 def test_a_wider_task_is_refused_before_there_is_a_ticket(desk: Desk, wanted: dict[str, Any], reason: str) -> None:
     a = desk.agent("agent-a")
     denied(desk, a.ticket(a.open().token, "agent-b", **wanted), "access_denied", reason)
+
+
+def test_who_delegates_without_end_is_suspended(desk: Desk) -> None:
+    desk.parts.runaways.pace = Pace(calls=100, denials=100, same_call=100, too_deep=2)
+    a, b, c = map(desk.agent, ("agent-a", "agent-b", "agent-c"))
+    second = b.receive(a.ticket(a.open().token, "agent-b").token)
+    third = c.receive(b.ticket(second.token, "agent-c").token)
+    refusals = [c.ticket(third.token, "agent-d").body["reason"] for _ in range(4)]
+    assert refusals == ["depth", "depth", "depth", "suspended"]
+    (suspended,) = desk.entries(Stream.PERMITS, Kind.ORDERED)
+    assert (suspended["order"], suspended["name"], suspended["by"]) == ("suspend", third.task, "forestall")
+    assert "too deep" in suspended["why"]
+    assert b.ticket(second.token, "agent-c").status == 200, "the task above is not"
 
 
 def test_a_task_does_not_come_back_to_who_is_in_its_chain(desk: Desk) -> None:
