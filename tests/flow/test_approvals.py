@@ -10,7 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import forestall_verify
+from forestall.core.control import Order
 from forestall.core.entry import Stream
 from forestall.home import Home
 from forestall.server.point import Point
@@ -336,3 +339,38 @@ def test_the_path_that_was_shown_is_the_path_that_is_taken(tmp_path: Path) -> No
         assert (await agent.ask("delete_file", {"path": "link"}))["type"] == "permit"
 
     play(home, scenario)
+
+
+@pytest.mark.parametrize("order_of", [Order.KILL, Order.SUSPEND])
+@pytest.mark.parametrize("first", ["the order", "the yes"])
+def test_an_order_that_comes_while_somebody_approves_wins(tmp_path: Path, order_of: Order, first: str) -> None:
+    home = make_home(tmp_path, LOCAL)
+
+    async def scenario(room: Room) -> None:
+        agent, ann, owner = await room.agent(), await room.person(), await room.person()
+        call = {"to": "bob@example.com"}
+        hold = held(await agent.ask("send", call))
+        seen = await answer(ann, "approvals", hold=hold)
+        sent: dict[Peer, int] = {}
+
+        def yes() -> None:
+            sent[ann] = ann.request("approve", hold=hold, digest=seen["digest"])
+
+        def stop() -> None:
+            task = agent.welcome["task"]
+            sent[owner] = owner.request("order", order=order_of.value, reach="task", name=task, why="an alarm")
+
+        for act in (stop, yes) if first == "the order" else (yes, stop):
+            act()
+        told = await agent.receive()
+        assert told["type"] == "revoked"
+        agent.send({"type": "confirmed", "epoch": told["epoch"]})
+        said = {peer: await peer.receive() for peer in sent}
+        assert {frame["id"] for frame in said.values()} <= set(sent.values())
+        assert said[owner]["type"] == "done"
+        refused = await agent.ask("send", call)
+        assert (refused["type"], refused["decision"]["reason"]) == ("deny", told["reason"])
+
+    play(home, scenario)
+    assert "permitted" not in kinds(home)
+    verify_ledger(home)
