@@ -140,6 +140,12 @@ class Parts:
         if self.tokens is not None:
             self.tokens.issuer = issuer
 
+    def accepts(self, grant: Grant) -> bool:
+        """Is its holder one who may ask at all? Who is of no trust domain runs on this machine."""
+        if not grant.trust_domain:
+            return True
+        return self.tokens is not None and self.tokens.identities.tenant(grant.trust_domain) == grant.tenant
+
     def client_authorities(self) -> tuple[bytes, ...]:
         """Those that client certificates may come from, in DER, by the trust bundles of this moment."""
         return () if self.tokens is None else self.tokens.verifiers.authorities(self.now())

@@ -171,3 +171,23 @@ def test_what_one_task_is_refused_says_nothing_about_another(place: tuple[Home, 
                 assert (await inside.ask("read_file", other))["type"] == "permit"
 
     play(home, scenario)
+
+
+@pytest.mark.parametrize("left", ['[[trust_domains]]\nname = "other.example"\ntenant = "other"\n', ""])
+def test_a_trust_domain_that_is_taken_out_stops_who_is_connected(
+    place: tuple[Home, dict[str, SigningKey]], left: str
+) -> None:
+    home, keys = place
+
+    async def scenario(_: Point) -> None:
+        agent = await elsewhere(home, keys, "agent-a")
+        grant = await asked(agent, opening())
+        async with await acting(home, agent, grant["access_token"]) as peer, await Peer.cli(home.socket) as command:
+            assert (await peer.ask("read_file", PERMITTED))["type"] == "permit"
+            (home.root / "identity.toml").write_text(left)
+            command.request("reload")
+            assert (await command.receive())["type"] == "done"
+            assert (await peer.receive())["reason"] == "revoked"
+            assert (await peer.ask("read_file", PERMITTED))["decision"]["reason"] == "revoked"
+
+    play(home, scenario)

@@ -85,20 +85,21 @@ class Orders:
             now = state.find_grant(grant.task)
             if now is None or self._parts.now() >= now.expires_at:
                 reason = Reason.TASK_ENDED
+            elif not self._parts.accepts(now):
+                reason = Reason.REVOKED
         if reason is None:
             connection.resume()
         elif reason is not connection.stopped:
             connection.stop(reason, state.epoch)
 
-    def _hear(self) -> None:
-        """On any thread."""
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            self._loop.call_soon_threadsafe(self._closed)
-
-    def _closed(self) -> None:
-        """A task, with all below it: completed elsewhere, or with the one above it."""
+    def look_at_all(self) -> None:
         for connection in tuple(self._connections):
             self.look(connection)
+
+    def _hear(self) -> None:
+        """On any thread: a task was closed, with all below it, elsewhere or with the one above it."""
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(self.look_at_all)
 
     def _taken_in(self, command: Command) -> None:
         told = self._told.get(id(command))

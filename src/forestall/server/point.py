@@ -167,6 +167,7 @@ class Point:
                 await asyncio.to_thread(self.parts.reload)
             except SetupError as error:
                 return f"What was in force stays in force: {error}"
+            self.orders.look_at_all()  # whoever is not accepted any more
             return ""
 
     async def _reload_and_say(self) -> None:
@@ -258,8 +259,7 @@ class Point:
         before: set[str] = set()
         while True:
             await asyncio.sleep(KEEP_HOUSE_S)
-            for connection in tuple(self._connections):
-                self.orders.look(connection)
+            self.orders.look_at_all()
             try:
                 before = await self._keep(before)
             except ForestallError as error:
