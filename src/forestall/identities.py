@@ -73,6 +73,8 @@ class TrustDomain:
     """Its bundle is the one that our own Workload API tells."""
     bundle: BundleSource | None = None
     """None where no SVIDs of it are taken, or the Workload API has it."""
+    bound_s: int = 600
+    """How long the bundle that the Workload API told counts after it fell silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,10 +296,13 @@ def _trust_domain(table: Table) -> TrustDomain:
         if table.has(key) != (key in needed):
             what = f"needs `{key}`; write it" if key in needed else f"has no `{key}`; take it out"
             raise table.error(key if table.has(key) else "bundle", f"a bundle of the kind `{kind}` {what}.")
-    if not needed:
+    bound_s = table.whole("bound_s", 20, DAY_S, 600)
+    if kind == "workload_api":
+        return TrustDomain(name, table.text("tenant"), workload_api=True, bound_s=bound_s)
+    if kind == "none":
         if table.has("bound_s"):
             raise table.error("bound_s", f"a bundle of the kind `{kind}` has no `bound_s`; take it out.")
-        return TrustDomain(name, table.text("tenant"), workload_api=kind == "workload_api")
+        return TrustDomain(name, table.text("tenant"))
     source = BundleSource(
         file=table.path("file"),
         url=table.location("url", lambda url: require_location(url, loopback=False)),
@@ -305,7 +310,7 @@ def _trust_domain(table: Table) -> TrustDomain:
         if table.has("endpoint_id")
         else None,
         endpoint_bundle=table.path("endpoint_bundle"),
-        bound_s=table.whole("bound_s", 20, DAY_S, 600),
+        bound_s=bound_s,
     )
     return TrustDomain(name, table.text("tenant"), bundle=source)
 

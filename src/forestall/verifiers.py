@@ -181,13 +181,15 @@ class Verifiers:
         ]
         if feeds:
             self._feeds = BundleFeeds(feeds, clock=now, waits=waits).start()
-        if any(each.workload_api for each in domains):
+        bounds = [each.bound_s * 1000 for each in domains if each.workload_api]
+        if bounds:
             endpoint = self.identities.workload_api or environ.get(ENDPOINT, "")
             if not endpoint:
                 raise SetupError(
                     f"identity.toml wants the Workload API; write `workload_api` at its top, or set {ENDPOINT}."
                 )
-            self._api = WorkloadApi(endpoint, clock=now, waits=waits).start()
+            # one source, which is silent for all of them at once: the strictest rule counts
+            self._api = WorkloadApi(endpoint, clock=now, waits=waits, bound_ms=min(bounds)).start()
         configured = {} if self._feeds is None else dict.fromkeys(self._feeds.trust_domains, self._feeds)
         return ByTrustDomain(configured, self._api)
 

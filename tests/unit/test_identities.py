@@ -145,6 +145,7 @@ def test_clients_and_front_ends_have_keys_in_a_file(home: Home) -> None:
         ("", TrustDomain("example.org", "acme")),
         ('bundle = "none"', TrustDomain("example.org", "acme")),
         ('bundle = "workload_api"', TrustDomain("example.org", "acme", workload_api=True)),
+        ('bundle = "workload_api"\nbound_s = 60', TrustDomain("example.org", "acme", workload_api=True, bound_s=60)),
         (
             'bundle = "https_web"\nurl = "https://a.example/b"\nbound_s = 60',
             TrustDomain("example.org", "acme", bundle=BundleSource(url="https://a.example/b", bound_s=60)),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from forestall.core.control import Command
+from forestall.core.control import Command, Reach
 from forestall.core.errors import InvalidInput
+from forestall.core.model import NOTHING
 from forestall.server.approval import approvals, approve_hold, deny_hold
 from forestall.server.frames import frame_id, read_order
 
 if TYPE_CHECKING:
     from forestall.server.connection import Connection
+
+SPIFFE = "spiffe://"
 
 
 def _status(connection: Connection, frame: Mapping[str, Any]) -> None:
@@ -38,8 +41,23 @@ def _stop(connection: Connection, frame: Mapping[str, Any]) -> None:
 
 def _order(connection: Connection, frame: Mapping[str, Any]) -> None:
     _require_owner(connection)
-    command = read_order(frame, f"uid/{connection.peer.uid}")
+    tokens = connection.point.parts.tokens
+    tenants = tokens.identities.tenants if tokens is not None else NOTHING
+    command = placed(read_order(frame, f"uid/{connection.peer.uid}"), tenants)
     connection.beside(_give_then_answer(connection, frame_id(frame), command))
+
+
+def placed(command: Command, tenants: Mapping[str, str]) -> Command:
+    """The order, with what its target leaves unsaid: a SPIFFE ID names its trust domain, and a trust domain has one
+    tenant (`tenants`). Else a kill of a SPIFFE ID alone would be acknowledged, and pass by whom it names.
+    """
+    target = command.target
+    if target.reach is Reach.AGENT and not target.trust_domain and target.name.startswith(SPIFFE):
+        target = replace(target, trust_domain=target.name.removeprefix(SPIFFE).partition("/")[0])
+    if not target.tenant and target.reach in {Reach.AGENT, Reach.TRUST_DOMAIN}:
+        domain = target.trust_domain if target.reach is Reach.AGENT else target.name
+        target = replace(target, tenant=tenants.get(domain, ""))
+    return replace(command, target=target)
 
 
 async def _give_then_answer(connection: Connection, number: int, command: Command) -> None:
