@@ -7,13 +7,32 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from interop.authority import Authority
+from interop.point import Point
 from interop.spire.domain import Domain
-from interop.spire.place import Executable, Process
+from interop.spire.place import PACKAGES, Executable, Process
 
 HERE = Path(__file__).parent
+ACTOR = "interop.spire.agent"
+IDENTITY = """\
+workload_api = "{endpoint}"
+
+[[trust_domains]]
+name = "example.org"
+tenant = "acme"
+bundle = "workload_api"
+bound_s = 20
+"""
+
+Make = Callable[[str], Executable]
+
+
+class Start(Protocol):
+    def __call__(self, executable: Executable, domain: Domain, program: str = ...) -> Process: ...
 
 
 @pytest.fixture(scope="session")
@@ -50,20 +69,16 @@ def executable(folder: Path) -> Callable[[str], Executable]:
 
 
 @pytest.fixture(scope="session")
-def running() -> Iterator[Callable[[Executable, Domain], Process]]:
+def running() -> Iterator[Start]:
     """Starts a process that is gone in the end."""
     with ExitStack() as stack:
 
-        def start(executable: Executable, domain: Domain) -> Process:
-            process = Process(executable, domain.endpoint)
+        def start(executable: Executable, domain: Domain, program: str = "interop.spire.workload") -> Process:
+            process = Process(executable, domain.endpoint, program)
             stack.callback(process.stop)
             return process
 
         yield start
-
-
-Make = Callable[[str], Executable]
-Start = Callable[[Executable, Domain], Process]
 
 
 @pytest.fixture(scope="session")
@@ -95,3 +110,51 @@ def stranger(partner: Domain, executable: Make, running: Start) -> Process:
     made = executable("stranger")
     partner.register("/stranger", [made.by_path])
     return running(made, partner)
+
+
+@pytest.fixture(scope="session")
+def authority(folder: Path) -> Authority:
+    (folder / "tls").mkdir()
+    return Authority(folder / "tls")
+
+
+@pytest.fixture(scope="session")
+def python(domain: Domain, partner: Domain, executable: Make) -> str:
+    """The interpreter of decision points, which is what SPIRE knows them by. They are told of the partner's bundle."""
+    made = executable("point")
+    domain.federate(partner)
+    domain.register("/point", [made.by_path, made.by_digest], "-federatesWith", f"spiffe://{partner.trust_domain}")
+    return str(made.path)
+
+
+@pytest.fixture
+def point(domain: Domain, authority: Authority, python: str) -> Iterator[Point]:
+    """A new one, which takes its bundles from the Workload API, as the workload that it is itself."""
+    with tempfile.TemporaryDirectory(prefix="spire-point-") as name:
+        identity = IDENTITY.format(endpoint=domain.endpoint)
+        with Point(Path(name).resolve(), authority, identity, python=[python], env=PACKAGES) as running:
+            yield running
+
+
+@pytest.fixture(scope="session")
+def support(domain: Domain, executable: Make, running: Start) -> Process:
+    made = executable("support")
+    domain.register("/support", [made.by_path])
+    return running(made, domain, ACTOR)
+
+
+@pytest.fixture(scope="session")
+def shipping(domain: Domain, executable: Make, running: Start) -> Process:
+    made = executable("shipping")
+    domain.register("/shipping", [made.by_digest])
+    return running(made, domain, ACTOR)
+
+
+@pytest.fixture(scope="session")
+def stranger_actor(partner: Domain, executable: Make, running: Start) -> Process:
+    """An agent of the partner's."""
+    made = executable("partner")
+    partner.register("/support", [made.by_path])
+    process = running(made, partner, ACTOR)
+    process.live()
+    return process

@@ -37,18 +37,21 @@ class Executable:
         return f"unix:sha256:{hashlib.sha256(self.path.read_bytes()).hexdigest()}"
 
 
-class Process:
-    """`workload.py` in a process of `executable`. Speaks to the agent at `endpoint` for as long as it runs."""
+PACKAGES = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src"), sysconfig.get_path("purelib")])}
+"""For an interpreter of its own, which has none installed."""
 
-    def __init__(self, executable: Executable, endpoint: str) -> None:
-        packages = os.pathsep.join([str(ROOT), str(ROOT / "src"), sysconfig.get_path("purelib")])
+
+class Process:
+    """A program in a process of `executable`. Speaks to the agent at `endpoint` for as long as it runs."""
+
+    def __init__(self, executable: Executable, endpoint: str, program: str = "interop.spire.workload") -> None:
         self._process = subprocess.Popen(
-            [*WITH_US, str(executable.path), "-m", "interop.spire.workload", endpoint],
+            [*WITH_US, str(executable.path), "-m", program, endpoint],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": packages},
+            env={**os.environ, **PACKAGES},
             start_new_session=True,
         )
 

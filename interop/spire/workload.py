@@ -33,7 +33,7 @@ class Workload:
         self._changed = threading.Condition()
         self.api = WorkloadApi(
             endpoint,
-            clock=_now,
+            clock=now,
             waits=Waits(random.random, lambda closed, seconds: closed.wait(seconds)),
             on_change=self._notify,
         ).start()
@@ -61,7 +61,7 @@ class Workload:
     def ask_svid(self, _asked: Asked) -> dict[str, Any]:
         """Its own, without the key."""
         try:
-            own = self.api.svids(_now())[0]
+            own = self.api.svids(now())[0]
         except Unavailable as error:
             return {"id": None, "problem": str(error)}
         chain = [base64.b64encode(each).decode() for each in own.chain]
@@ -76,38 +76,41 @@ class Workload:
 
     def ask_verify(self, asked: Asked) -> dict[str, Any]:
         """What another's SVID says of it, by the bundles that this workload was told of."""
-        now = _now() + asked.get("later_ms", 0)
+        at = now() + asked.get("later_ms", 0)
         domains = frozenset(asked["domains"])
         try:
             if "token" in asked:
                 audience = asked["audience"]
                 token = verify_jwt_svid(
-                    asked["token"], self.api, audience=audience, trust_domains=domains, now=now, skew_ms=0
+                    asked["token"], self.api, audience=audience, trust_domains=domains, now=at, skew_ms=0
                 )
                 return {"id": str(token.id), "fault": None, "expires_at": token.expires_at}
             chain = [base64.b64decode(each) for each in asked["chain"]]
-            svid = verify_x509_svid(chain, self.api, trust_domains=domains, now=now)
+            svid = verify_x509_svid(chain, self.api, trust_domains=domains, now=at)
         except InvalidProof as refused:
             return {"id": None, "fault": refused.fault.value}
         return {"id": str(svid.id), "fault": None, "thumbprint": svid.thumbprint, "expires_at": svid.expires_at}
+
+    def close(self) -> None:
+        self.api.close()
 
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
 
-def _now() -> int:
+def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def main() -> None:
-    workload = Workload(sys.argv[1])
+def answer_all(workload: Workload) -> None:
+    """Until nobody asks any more."""
     try:
         for line in sys.stdin:
             print(json.dumps(workload.answer(json.loads(line))), flush=True)
     finally:
-        workload.api.close()
+        workload.close()
 
 
 if __name__ == "__main__":
-    main()
+    answer_all(Workload(sys.argv[1]))
