@@ -124,8 +124,9 @@ class Point:
         return [each.body for each in LogReader(self.home.ledger).read(stream) if each.body["kind"] == kind]
 
     def denial(self, decision: str) -> Mapping[str, Any]:
-        """What the operator finds by what somebody was told."""
-        return next(each for each in self.entries("denied", Stream.DENIALS) if each["id"] == decision)
+        """What the operator finds by what somebody was told; the one that it repeats, where it is only counted."""
+        denials = self.entries("denied", Stream.DENIALS)
+        return next((each for each in denials if each["id"] == decision), denials[-1])
 
     def _status(self) -> dict[str, Any]:
         try:

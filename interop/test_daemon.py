@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pytest
 
 from interop.daemon import Daemon
-from interop.spire.place import ROOT
+from interop.program import ROOT
 
 WAIT_S = 30.0
 """Seconds after which something that has to happen has failed to."""

@@ -30,7 +30,11 @@ class Actor(Workload):
         super().close()
 
     def ask_open(self, asked: Asked) -> dict[str, Any]:
-        return self._keep(asked, lambda: self._agent(asked).open("work", parameters={"order": asked["order"]}))
+        return self._keep(asked, lambda: self._open(asked))
+
+    def _open(self, asked: Asked) -> Held:
+        lifetime_s: int | None = asked.get("lifetime_s")
+        return self._agent(asked).open("work", parameters={"order": asked["order"]}, lifetime_s=lifetime_s)
 
     def ask_delegate(self, asked: Asked) -> dict[str, Any]:
         held = _held(asked)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import subprocess
 import sysconfig
 import venv
 from pathlib import Path
 from typing import Any
 
-from interop.daemon import WITH_US
-
-ROOT = Path(__file__).resolve().parents[2]
-END_S = 30.0
-"""Seconds that a workload has to end once nobody asks any more."""
+from interop.program import ROOT, Program
 
 
 class Executable:
@@ -41,30 +35,11 @@ PACKAGES = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src"), sysconf
 """For an interpreter of its own, which has none installed."""
 
 
-class Process:
+class Process(Program):
     """A program in a process of `executable`. Speaks to the agent at `endpoint` for as long as it runs."""
 
     def __init__(self, executable: Executable, endpoint: str, program: str = "interop.spire.workload") -> None:
-        self._process = subprocess.Popen(
-            [*WITH_US, str(executable.path), "-m", program, endpoint],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, **PACKAGES},
-            start_new_session=True,
-        )
-
-    def ask(self, name: str, **asked: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None, "asked for above"
-        assert self._process.stdout is not None, "asked for above"
-        self._process.stdin.write(json.dumps({"ask": name, **asked}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("The workload ended; its complaint is above.")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        super().__init__([str(executable.path), "-m", program, endpoint], PACKAGES)
 
     def live(self) -> None:
         """Until it has heard everything.
@@ -82,14 +57,3 @@ class Process:
         answer = self.ask("token", audience=audience)
         assert answer["token"], answer
         return str(answer["token"])
-
-    def stop(self) -> None:
-        assert self._process.stdin is not None, "asked for above"
-        assert self._process.stdout is not None, "asked for above"
-        self._process.stdin.close()
-        try:
-            self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
