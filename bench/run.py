@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("decide", "policy", "ledger", "gateway", "revocation")
+SCRIPTS = ("decide", "policy", "ledger", "identity", "gateway", "revocation")
 """Each prints, with `--json`, one object of numbers, nested as it likes: names lead to them."""
 
 SECONDS = 900
@@ -82,6 +82,17 @@ AIMS = (
     Aim(
         "Durable records, 64 concurrent callers", ("ledger", "64 callers", "per_second"), "a second", 10_000, least=True
     ),
+    Aim(
+        "Who a connection is and what its task may, for each of its calls", ("identity", "hot path", "p50_us"), "µs", 10
+    ),
+    Aim(
+        "A task opened by an agent over HTTP, by assertion and proof (median)",
+        ("identity", "open over HTTP", "p50_ms"),
+        "ms",
+        5,
+    ),
+    Aim("of which the token service, with its sync", ("identity", "open", "p50_ms"), "ms"),
+    Aim("A DPoP proof (ES256), for each remote call", ("identity", "proof, ES256", "p50_us"), "µs"),
     Aim(
         "A kill, to the refusal of 100 connected enforcement points (p99)",
         ("revocation", "order to refusal", "p99_ms"),

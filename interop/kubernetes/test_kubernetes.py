@@ -28,8 +28,8 @@ ORDER = {"order": "4711"}
 def rules(issuer: str, folder: Path, ca: Path) -> str:
     """Those of docs/identity.md, with this cluster's addresses and files in the place of a real one's."""
     blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "identity.md").read_text(), re.DOTALL)
-    (text,) = (each for each in blocks if 'kind = "kubernetes"' in each)
-    mounted = "/var/run/secrets/kubernetes.io/serviceaccount"
+    (found,) = (each for each in blocks if 'kind = "kubernetes"' in each)
+    text, mounted = str(found), "/var/run/secrets/kubernetes.io/serviceaccount"
     for written, here in (
         ('"https://kubernetes.default.svc.cluster.local"', f'"{issuer}"'),
         ("https://kubernetes.default.svc", issuer),
@@ -143,7 +143,9 @@ def test_two_pods_of_one_account_are_told_as_one_identity_that_is_shared(cluster
     open_task(point, two)
     told = {"tenant": "acme", "trust_domain": "example.org", "id": BILLING, "workloads": 2}
     assert point.status()["shared_identities"] == [told]
-    words = [sys.executable, "-m", "forestall.cli", "status", "--home", str(point.home.root)]
+    configuration = cluster.folder / ".mcp.json"
+    configuration.write_text('{"mcpServers": {}}')
+    words = [sys.executable, "-m", "forestall.cli", "status", "--home", str(point.home.root), str(configuration)]
     shown = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_S, check=False).stdout
     assert f"{BILLING} is shared: 2 workloads act under it now" in shown
 
