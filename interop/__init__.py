@@ -1,1 +1,1 @@
-"""Forestall against servers that others wrote, built or installed at pinned versions. Run by `make interop`."""
+"""Forestall with servers that others wrote, at pinned versions, and with the likes of those that cannot be had."""

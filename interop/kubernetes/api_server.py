@@ -11,25 +11,21 @@ What `kubectl` and the kubelet would do is asked by lines of JSON on its input: 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
-import ssl
-import sys
-import threading
 import time
 import uuid
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from interop.https import Answer, Site, run
+from interop.tokens import Signer, decoded
 
 OWN_AUDIENCE = "https://kubernetes.default.svc.cluster.local"
 """`--api-audiences`: of whoever asks the API server for something."""
@@ -39,21 +35,6 @@ DISCOVERY, JWKS = "/.well-known/openid-configuration", "/openid/v1/jwks"
 EXTRA = "authentication.kubernetes.io/"
 LEAST_S = 600
 """Seconds that a projected token lives at the least (TokenRequestSpec.expirationSeconds)."""
-
-MAX_BODY = 3 * 1024 * 1024
-"""Bytes, as the real one has it."""
-
-
-def encoded(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def decoded(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def number(value: int) -> str:
-    return encoded(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
 @dataclass(frozen=True)
@@ -74,44 +55,18 @@ class Pod:
     node: Thing
 
 
-class Signer:
-    """A key of the issuer's; `kid` as the real one makes it."""
-
-    def __init__(self) -> None:
-        self.key = rsa.generate_private_key(65537, 2048)
-        public = self.key.public_key()
-        der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        self.kid = encoded(hashlib.sha256(der).digest())
-        numbers = public.public_numbers()
-        self.jwk = {
-            "use": "sig",
-            "kty": "RSA",
-            "kid": self.kid,
-            "alg": "RS256",
-            "n": number(numbers.n),
-            "e": number(numbers.e),
-        }
-
-    def sign(self, claims: Mapping[str, Any]) -> str:
-        parts = [encoded(json.dumps(each).encode()) for each in ({"alg": "RS256", "kid": self.kid}, claims)]
-        signed = ".".join(parts)
-        return f"{signed}.{encoded(self.key.sign(signed.encode(), padding.PKCS1v15(), SHA256()))}"
-
-
 class Refused(Exception):
     """A token that does not count; says why, as the real one's log would."""
 
 
-class Cluster:
+class Cluster(Site):
     def __init__(self) -> None:
-        self.issuer = ""
         self.signers = [Signer()]
         self.node = Thing("node-1")
         self.accounts: dict[tuple[str, str], Thing] = {}
         self.pods: dict[tuple[str, str], Pod] = {}
         self.reviewers: set[str] = set()
         """Accounts that are bound to `system:auth-delegator`."""
-        self.lock = threading.Lock()
 
     # -- what kubectl and the kubelet do
 
@@ -167,6 +122,30 @@ class Cluster:
         return {}
 
     # -- what it serves
+
+    def get(self, path: str, bearer: str) -> Answer:
+        if self._who(bearer) is None:
+            return 401, {"kind": "Status", "reason": "Unauthorized"}
+        served = {DISCOVERY: self.discovery, JWKS: self.jwks}
+        return (200, served[path]()) if path in served else (404, {"kind": "Status", "reason": "NotFound"})
+
+    def post(self, path: str, bearer: str, document: Any) -> Answer:
+        who = self._who(bearer)
+        if who is None:
+            return 401, {"kind": "Status", "reason": "Unauthorized"}
+        if path != REVIEWS:
+            return 404, {"kind": "Status", "reason": "NotFound"}
+        if who not in self.reviewers:
+            return 403, {"kind": "Status", "reason": "Forbidden"}
+        if (document.get("apiVersion"), document.get("kind")) != ("authentication.k8s.io/v1", "TokenReview"):
+            return 400, {"kind": "Status", "reason": "BadRequest"}
+        return 201, self.review(document)
+
+    def _who(self, bearer: str) -> str | None:
+        try:
+            return str(self.authenticate(bearer, [OWN_AUDIENCE])["sub"])
+        except Refused:
+            return None
 
     def discovery(self) -> dict[str, Any]:
         return {
@@ -252,74 +231,5 @@ class Cluster:
             raise Refused("node is another")
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One request: who asks is authenticated, then authorized, then answered."""
-
-    protocol_version = "HTTP/1.1"
-    cluster: ClassVar[Cluster]
-
-    def do_GET(self) -> None:
-        with self.cluster.lock:
-            served = {DISCOVERY: self.cluster.discovery, JWKS: self.cluster.jwks}
-            if self._who() is None:
-                self._say(401, {"kind": "Status", "reason": "Unauthorized"})
-            elif self.path not in served:
-                self._say(404, {"kind": "Status", "reason": "NotFound"})
-            else:
-                self._say(200, served[self.path]())
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(min(int(self.headers["Content-Length"]), MAX_BODY))
-        with self.cluster.lock:
-            who = self._who()
-            if who is None:
-                self._say(401, {"kind": "Status", "reason": "Unauthorized"})
-            elif self.path != REVIEWS:
-                self._say(404, {"kind": "Status", "reason": "NotFound"})
-            elif who not in self.cluster.reviewers:
-                self._say(403, {"kind": "Status", "reason": "Forbidden"})
-            else:
-                asked = json.loads(body)
-                good = (asked.get("apiVersion"), asked.get("kind")) == ("authentication.k8s.io/v1", "TokenReview")
-                self._say(*((201, self.cluster.review(asked)) if good else (400, {"kind": "Status"})))
-
-    def log_message(self, *_: Any) -> None: ...
-
-    def _who(self) -> str | None:
-        kind, _, token = self.headers.get("Authorization", "").partition(" ")
-        try:
-            claims = self.cluster.authenticate(token, [OWN_AUDIENCE]) if kind == "Bearer" else {}
-        except Refused:
-            return None
-        return claims.get("sub")
-
-    def _say(self, status: int, document: Mapping[str, Any]) -> None:
-        body = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-def main() -> None:
-    certificate, key = sys.argv[1:]
-    cluster = Cluster()
-    Handler.cluster = cluster
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    cluster.issuer = f"https://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    for line in sys.stdin:
-        asked = json.loads(line)
-        with cluster.lock:
-            name = asked.pop("ask")
-            answer = {"issuer": cluster.issuer} if name == "start" else getattr(cluster, f"ask_{name}")(**asked)
-        print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run(Cluster())

@@ -1,0 +1,1 @@
+"""An issuer as GitHub Actions shows itself, and jobs that are agents."""
