@@ -76,9 +76,15 @@ def serve(world: World) -> str:
 
 
 def kill(world: World, task: str) -> None:
-    """What the operator does, by the command line. Returns once it is in force."""
+    """What the operator does, by the command line; returns once the servers have ended too, or `SECONDS` are over.
+
+    A gateway on a busy machine may end its server after that; nothing is started meanwhile.
+    """
     words = ["kill", "--home", str(world.forestall_home), "--why", "taken over", task]
     subprocess.run([program("forestall"), *words], capture_output=True, timeout=SECONDS, check=True)
+    deadline = time.monotonic() + SECONDS
+    while running(world) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def direct(_name: str, command: list[str]) -> list[str]:

@@ -124,11 +124,36 @@ def require_in_ledger(data: dict[str, Any]) -> None:
     """Whoever was told of a decision finds it in the log, and it can be explained."""
     log = forestall("log", "--home", data["home"], "--json").splitlines()
     entries = list(map(json.loads, log))
+    require_two_agents(entries)
     known = {name: entry for entry in entries for name in (entry["id"], *entry.get("ids", ()))}
     told = [step["with"] for step in data["steps"] if "decision_id" in step["with"]]
     assert len(told) >= len(REASONS) - len(WITHOUT_A_DECISION)
     assert all(known[answer["decision_id"]]["reason"] == answer["reason"] for answer in told)
     assert told[0]["reason"] in forestall("explain", "--home", data["home"], told[0]["decision_id"])
+
+
+def require_two_agents(entries: list[dict[str, Any]]) -> None:
+    """The sub-agent acted as itself, in a task of its own below its parent's, and did there what its errand says."""
+    parent, child = [entry for entry in entries if entry["kind"] == "opened"]
+    assert (parent["subject"]["id"], child["subject"]["id"]) == ("reporter", "reader")
+    assert (child["parent"], child["actors"]) == (
+        parent["task"],
+        [["example.org", "reader"], ["example.org", "reporter"]],
+    )
+    assert parent["key"] != child["key"]
+    permitted = [entry for entry in entries if entry["kind"] == "permitted"]
+    assert {entry["subject"]["id"]: entry["task"] for entry in permitted} == {
+        "reporter": parent["task"],
+        "reader": child["task"],
+    }
+    assert [entry["tool"] for entry in permitted if entry["task"] == child["task"]] == [
+        "files/read_file",
+        "files/write_file",
+        "files/read_file",
+    ]
+    (killed,) = (entry for entry in entries if entry["kind"] == "ordered")
+    assert (killed["order"], killed["name"]) == ("kill", parent["task"])
+    assert not any(entry["at"] > killed["at"] for entry in permitted)
 
 
 def forestall(*words: str) -> str:
