@@ -7,7 +7,9 @@ task's own), or `bound` (the same, and tasks are bound to that certificate).
 
 from __future__ import annotations
 
+import os
 import ssl
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 
 from forestall.agent import Agent, ClientCertificate, Held, Identity, JwtSvid, TaskRefused
 from forestall.core.errors import Unavailable
-from interop.session import Session, gateway
+from interop.session import WAIT_S, Session, gateway
 from interop.spire.workload import Asked, Workload, answer_all, now
 
 
@@ -65,6 +67,13 @@ class Actor(Workload):
         if file not in self._sessions:
             self._sessions[file] = Session(gateway(Path(asked["home"]), Path(file), sys.executable))
         return self._sessions[file].call(asked["tool"], asked["arguments"])
+
+    def ask_command(self, asked: Asked) -> dict[str, Any]:
+        """`forestall task`, run by this very executable."""
+        line = [sys.executable, "-m", "forestall.cli", "task", *asked["words"], "--ca", asked["ca"]]
+        env = {**os.environ, "SPIFFE_ENDPOINT_SOCKET": sys.argv[1], "FORESTALL_URL": asked["url"]}
+        done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
+        return {"status": done.returncode, "said": done.stdout + done.stderr}
 
     def ask_leave(self, asked: Asked) -> dict[str, Any]:
         """The gateway of the grant is not needed any more."""

@@ -104,6 +104,17 @@ def test_each_acts_within_what_it_was_given(tree: tuple[Holder, Holder], point: 
     assert {each["subject"]["id"] for each in point.entries("permitted")} == {SUPPORT, SHIPPING}
 
 
+def test_a_shell_script_of_the_workload_has_its_tasks_too(hold: Any, support: Process, point: Point) -> None:
+    """As docs/identity.md has it: `forestall task open --spiffe`, and a gateway with what that wrote."""
+    opened(hold(support, "ready"))
+    holder = hold(support, "shell")
+    words = ["open", "work", "--spiffe", "--parameter", "order=4711", "--out", str(holder.grant)]
+    said = holder.ask("command", words=words)
+    assert said["status"] == 0, said
+    assert holder.reads()
+    assert point.entries("opened")[-1]["subject"]["id"] == SUPPORT
+
+
 def test_a_kill_of_the_agent_refuses_both_and_it_opens_nothing_until_it_is_resumed(
     tree: tuple[Holder, Holder], point: Point
 ) -> None:
@@ -218,6 +229,8 @@ def test_a_task_that_is_bound_to_a_certificate_ends_with_it_for_its_holder(
     first = process.svid()
     process.svid(unlike={"thumbprint": first["thumbprint"]})
     assert "refused" in holder.ask("delegate", to=SHIPPING, narrower={})
+    assert "refused" in holder.ask("extend", expires_at=now() + 600_000)
+    assert "refused" in holder.ask("complete")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from forestall.core.errors import SetupError
 from forestall.home import Home
 from forestall.identities import Identities, load_identities
 from forestall.proof.fault import Fault
+from forestall.testing.authority import Authority
+from forestall.testing.workload_api import WorkloadApiServer
 from forestall.verifiers import ENDPOINT, Verifiers
+from tests.points import until
 from tests.tokens import NOW, refused
 
 DOMAIN = '[[trust_domains]]\nname = "example.org"\ntenant = "acme"\n'
@@ -45,6 +49,29 @@ def test_a_workload_api_that_is_wanted_has_to_be_somewhere(tmp_path: Path) -> No
     with pytest.raises(SetupError):
         Verifiers(rules(tmp_path, 'workload_api = "nowhere"\n' + text), now=lambda: NOW, environ={})
     assert threading.active_count() == before
+
+
+def test_of_several_bounds_for_the_workload_api_the_least_counts(tmp_path: Path) -> None:
+    text = (
+        f'{DOMAIN}bundle = "workload_api"\nbound_s = 600\n'
+        '[[trust_domains]]\nname = "partner.example"\ntenant = "partner"\nbundle = "workload_api"\nbound_s = 20\n'
+    )
+    clock = [NOW]
+    # a socket's path may have 107 bytes, which pytest's own folders can exceed
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority("example.org", lambda: clock[0])
+        with WorkloadApiServer(Path(folder) / "agent.sock", authority) as server:
+            server.register("/forestall")
+            verifiers = Verifiers(rules(tmp_path, text), now=lambda: clock[0], environ={ENDPOINT: server.endpoint})
+            until(lambda: bool(verifiers.authorities(clock[0])))
+        try:
+            until(lambda: any("see that it runs" in problem for problem in verifiers.problems))
+            clock[0] += 20_000
+            assert verifiers.authorities(clock[0])
+            clock[0] += 1
+            assert verifiers.authorities(clock[0]) == ()
+        finally:
+            verifiers.close()
 
 
 def test_a_bundle_that_cannot_be_read_is_told(tmp_path: Path) -> None:
