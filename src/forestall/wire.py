@@ -250,7 +250,7 @@ def handlers(parts: Parts, *, directory: str) -> dict[type, Handler]:
         Verify: lambda ask: parts.identity.verify(ask.proof),
         FindTool: lambda ask: find_tool(rules, ask.tool),
         FindGrant: lambda ask: find_grant(state, ask.task),
-        Admit: lambda ask: state.barred(ask.subject, ask.user),
+        Admit: lambda ask: admit(state, ask),
         Gather: lambda ask: gather(parts, ask, directory),
         Evaluate: lambda ask: rules.engine.evaluate(ask.question),
         FindApproval: lambda ask: state.take_approval(ask.action, ask.subject, ask.ruling, ask.facts),
@@ -277,6 +277,13 @@ def find_grant(state: LogState, task: str) -> Grant | None:
     if against is not None:
         raise CannotDo(against)
     return state.find_grant(task)
+
+
+def admit(state: LogState, ask: Admit) -> Reason | None:
+    """Who comes over the socket holds no more tasks than there are connections; of others it has to be counted."""
+    if ask.subject.key and not state.has_room_for(ask.subject):
+        raise CannotDo(Reason.UNAVAILABLE, f"{ask.subject.id!r:.200} holds as many tasks as may be remembered")
+    return state.barred(ask.subject, ask.user)
 
 
 def confirm(parts: Parts, permit: Permit) -> Reason | None:

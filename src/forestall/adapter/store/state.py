@@ -124,6 +124,11 @@ class LogState:
             return None
         return Reason.REVOKED if given.command.order is Order.KILL else Reason.SUSPENDED
 
+    def has_room_for(self, subject: Subject) -> bool:
+        """May it hold one task more, as far as what is remembered of tasks is bounded?"""
+        with self._lock:
+            return self._trees.has_room_for((subject.tenant, subject.actor))
+
     def standing(self, target: Target) -> Command | None:
         """The kill or suspension that stands for exactly this target, and was the last to be ordered; or None."""
         with self._lock:

@@ -6,17 +6,27 @@ that had ended, is told from what was recorded in time: by its place in the log,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from forestall.adapter.store.account import Account
 from forestall.core.control import Order
 from forestall.core.label import CLEAN, Label
-from forestall.core.model import Grant
+from forestall.core.model import Actor, Grant
+
+Holder = tuple[str, Actor]
+"""Its tenant, its trust domain and its id."""
 
 MAX_KILLED = 16_384
 """Names of killed tasks that are kept, also when their tree is forgotten. One whose name is not is denied as well, as a
 task that nobody knows.
+"""
+
+
+MAX_OF_HOLDER = 16_384
+"""Tasks of one holder that are remembered at a time, some 50 MB: those that are open, and those that ended in a tree
+that goes on. Then it gets no more until some are forgotten. An agent has a few, and a busy one some hundreds.
 """
 
 
@@ -49,6 +59,8 @@ class Trees:
     changed_tasks: set[str] = field(default_factory=set)
     changed_killed: set[str] = field(default_factory=set)
     changed_instances: set[str] = field(default_factory=set)
+    _of_holder: Counter[Holder] = field(default_factory=Counter)
+    """How many tasks of each are remembered."""
     _members: dict[str, set[str]] = field(default_factory=dict)
     """Of each tree, by its root."""
     _below: dict[str, set[str]] = field(default_factory=dict)
@@ -59,6 +71,7 @@ class Trees:
         """As it is: to open one, see `open`."""
         grant = task.grant
         self.tasks[grant.task] = task
+        self._of_holder[_holder(grant)] += 1
         self._members.setdefault(grant.tree, set()).add(grant.task)
         self.changed_tasks.add(grant.task)
         if grant.parent:
@@ -83,6 +96,10 @@ class Trees:
             self._note_killed(grant.task, index)
         self.learn_instance(grant.instance, seen)
         return lives
+
+    def has_room_for(self, holder: Holder) -> bool:
+        """May it hold one task more?"""
+        return self._of_holder[holder] < MAX_OF_HOLDER
 
     def chain(self, name: str) -> Iterator[Task]:
         """The task, and those above it; nothing where it is not known."""
@@ -170,9 +187,16 @@ class Trees:
         gone = []
         for name in self._members.pop(tree):
             gone.append(self.tasks.pop(name))
-            instance = gone[-1].grant.instance
+            instance, holder = gone[-1].grant.instance, _holder(gone[-1].grant)
+            self._of_holder[holder] -= 1
+            if not self._of_holder[holder]:
+                del self._of_holder[holder]
             self._below.pop(name, None)
             self.changed_tasks.add(name)
             if not self._held.get(instance):
                 self._held.pop(instance, None)
         return gone
+
+
+def _holder(grant: Grant) -> Holder:
+    return grant.tenant, (grant.trust_domain, grant.holder)

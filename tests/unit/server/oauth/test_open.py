@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from forestall.adapter.store import tree
 from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.errors import SetupError, Unavailable
 from forestall.core.model import Assurance, Quantity
@@ -270,6 +271,23 @@ def test_of_many_at_once_that_show_the_same_one_wins(desk: Desk) -> None:
     answers = asyncio.run(all_at_once())
     assert sorted(answer.status for answer in answers) == [200] + [401] * 15
     assert len(desk.parts.state.open_tasks()) == 1
+
+
+def test_a_workload_holds_so_many_tasks_and_then_waits_until_some_are_over(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "MAX_OF_HOLDER", 3)
+    agent, other = desk.agent("agent-a"), desk.agent("agent-b")
+    held = [agent.open() for _ in range(3)]
+    one_more = agent.open()
+    assert (one_more.status, one_more.error) == (503, "temporarily_unavailable")
+    assert "as many tasks" in desk.denial(one_more)["detail"]
+    assert other.open().status == 200
+    ticket = other.ticket(other.open().token, "agent-a")
+    assert agent.receive(ticket.token).status == 503, "handed on to it or not"
+    assert agent.revoke(held[0].token).status == 200
+    assert agent.open().status == 200
+    assert agent.open().status == 503
 
 
 # -- each effect failing
