@@ -19,7 +19,7 @@ from forestall.home import Home
 from forestall.port import Position
 from forestall.server import channel
 from forestall.server.channel import LARGE
-from forestall.server.point import Point
+from forestall.server.point import FOR_COMMANDS, Point
 from forestall.wire import build
 from tests.points import SERVER, Peer, entries, kinds, make_home, pin, play, until_async
 
@@ -199,12 +199,35 @@ def test_one_connection_more_than_may_be_is_refused(tmp_path: Path) -> None:
     async def scenario(point: Point) -> None:
         held = [await Peer.gateway(home.socket) for _ in range(2)]
         more = await Peer.connect(home.socket)
+        await more.greet({"kind": "agent", "server": SERVER, "directory": "/tmp"})
         assert "max_connections" in (await more.receive())["sentence"]
         await more.close()
         await held[0].close()
         await until_async(lambda: len(point._connections) == 1)
         await still_serves(home)
         await held[1].close()
+
+    play(home, scenario)
+
+
+def test_whoever_takes_every_connection_keeps_nobody_from_killing_them(tmp_path: Path) -> None:
+    home = make_home(tmp_path, settings="[serve]\nmax_connections = 2\n")
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as one, await Peer.gateway(home.socket):
+            async with await Peer.cli(home.socket) as command:
+                command.request("order", order="kill", reach="task", name=one.welcome["task"], why="it floods")
+                told = await one.receive()
+                assert (told["type"], told["reason"]) == ("revoked", "revoked")
+                one.send({"type": "confirmed", "epoch": told["epoch"]})
+                assert (await command.receive())["type"] == "done"
+            await until_async(lambda: len(point._connections) == 2)
+            silent = [await Peer.connect(home.socket) for _ in range(FOR_COMMANDS + 2)]
+            said = [(await peer.receive())["type"] for peer in silent]
+            assert set(said[:FOR_COMMANDS]) == {"challenge"}
+            assert "refused" in said[FOR_COMMANDS:], "commands are not without end either"
+            for peer in silent:
+                await peer.close()
 
     play(home, scenario)
 

@@ -70,6 +70,8 @@ class _Table:
     handlers: Mapping[type, Handler] = field(repr=False)
 
 
+FULL = "The decision point has as many connections as it may; see max_connections under [serve]."
+
 ENDED = frozenset({Reason.REVOKED, Reason.TASK_ENDED})
 """Why a task is over, and not only suspended."""
 
@@ -124,7 +126,7 @@ class Connection(Channel):
             self.abort()
             return
         if not self.point.admit(self):
-            self.refuse("The decision point has as many connections as it may; see max_connections under [serve].")
+            self.refuse(FULL)
             return
         self.beside(self._look())
 
@@ -187,6 +189,8 @@ class Connection(Channel):
     async def _greet(self, hello: Hello) -> None:
         if not hmac.compare_digest(hello.nonce.encode("utf-8", "surrogatepass"), self._nonce.encode()):
             raise InvalidInput("The hello does not answer the challenge of this connection.")
+        if self.point.crowded and hello.kind is not Peering.CLI:
+            raise InvalidInput(FULL)
         assert self._socket is not None
         self._within(LOOK_WITHIN_S, "It took too long to see who connects.")
         self._known, self.hello = True, replace(hello, grant="", proof="")

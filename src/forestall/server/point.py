@@ -21,6 +21,7 @@ from forestall.core.task import close_task
 from forestall.run import run_async
 from forestall.server.connection import Connection
 from forestall.server.door import Door
+from forestall.server.frames import Peering
 from forestall.server.orders import Orders
 from forestall.server.shared import shared
 from forestall.server.task_json import order_json, task_json
@@ -37,6 +38,11 @@ COMPLAIN_EVERY_S = 60.0
 
 MAX_COMPLAINTS = 32
 """Troubles that are remembered as said."""
+
+FOR_COMMANDS = 8
+"""Connections beyond `max_connections` for commands of the decision point's own user: whoever takes all the others keeps
+nobody from killing them.
+"""
 
 GRACE_S = 2.0
 """Seconds that calls which were permitted have, when the decision point stops, to report what became of them."""
@@ -117,10 +123,20 @@ class Point:
     # -- connections
 
     def admit(self, connection: Connection) -> bool:
-        if len(self._connections) >= self.parts.config.serve.max_connections or self._stopping.is_set():
+        most = self.parts.config.serve.max_connections
+        if connection.peer.uid == os.geteuid():
+            most += FOR_COMMANDS
+        if len(self._connections) >= most or self._stopping.is_set():
             return False
         self._connections.add(connection)
         return True
+
+    @property
+    def crowded(self) -> bool:
+        """Are there as many enforcement points as there may be connections?"""
+        greeted = (one.hello for one in self._connections if one.hello is not None)
+        count = sum(hello.kind is not Peering.CLI for hello in greeted)
+        return count >= self.parts.config.serve.max_connections
 
     def count_in(self) -> None:
         """A call was asked for."""
