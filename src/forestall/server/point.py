@@ -40,8 +40,8 @@ MAX_COMPLAINTS = 32
 """Troubles that are remembered as said."""
 
 FOR_COMMANDS = 8
-"""Connections beyond `max_connections` for commands of the decision point's own user: whoever takes all the others keeps
-nobody from killing them.
+"""Connections beyond `max_connections` for commands of the decision point's own user: whoever takes all the others
+keeps nobody from killing them.
 """
 
 GRACE_S = 2.0
