@@ -43,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     home = Home.find(args.home)
     files = [Path(file) for file in args.files] or usual_files(home, Path.cwd())
-    if not files:
+    if not files and not home.root.is_dir():
         raise SetupError("There is no client's configuration here, and none was ever guarded; name one.")
     state = look(home, files)
     print(json.dumps(_data(state), ensure_ascii=False, indent=2) if args.json else "\n".join(_lines(state)))
@@ -51,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(state: State) -> Iterator[str]:
+    if not state.configurations:
+        yield "No client's configuration is here, and none was ever guarded."
+        yield ""
     for configuration in state.configurations:
         yield f"{configuration.path}"
         yield from (_server_line(state, server) for server in configuration.servers)

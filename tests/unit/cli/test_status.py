@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,17 @@ def test_a_configuration_that_was_rewritten_is_found_from_anywhere(
 
 
 def test_nothing_to_look_at_is_said(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(place.home.root)
     assert place.status() == 78
     assert "name one" in capsys.readouterr().err
+
+
+def test_a_home_that_serves_agents_elsewhere_is_shown_without_a_client(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert place.status() == 0
+    assert "No client's configuration is here" in (said := capsys.readouterr().out)
+    assert "Decision point  not running" in said
 
 
 def test_what_is_wrong_is_said_and_hides_nothing(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
