@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from forestall import wire
 from forestall.core.action import ask_for
@@ -37,10 +37,16 @@ from tests.property.whole.point import AGENTS, POLICIES, SLOW, START, Point, Run
 LONGEST_MS = 10_000
 """How long after it was asked for a call may still start: what threat-model.md says."""
 
-PATHS = ("out/a", "out/b", "other", "out/../x")
-TOOLS = ("look", "read", "write", "write", "write", "send", "delete")
+STEPS = st.sampled_from([0, 1, 1, 2, 9])
+"""How far a flow goes before others do."""
+
+PATHS = ("out/a", "out/a", "out/a", "out/b", "other", "out/../x")
+TOOLS = ("write", "write", "look", "read")
 USERS = ("", "alice", "bob")
-MAYBE_SLOW = st.frozensets(st.sampled_from(SLOW), max_size=2)
+SLOWLY = st.frozensets(st.sampled_from(SLOW), max_size=2)
+ORDERS = st.sampled_from(["kill", "suspend", "suspend", "close"])
+REACHES = st.sampled_from(["task", "task", "agent", "agent", "user", "trust_domain", "everything"])
+INDEXES = st.sampled_from(["kept", "kept", "gone", "old"])
 WANTED = st.fixed_dictionaries(
     {},
     optional={
@@ -82,59 +88,79 @@ class Whole(RuleBasedStateMachine):
 
     # -- what agents ask for
 
-    @precondition(lambda self: len(self.model.tasks) < 10)
-    @rule(agent=st.sampled_from("aabe"), user=st.sampled_from(USERS), ms=st.sampled_from([None, None, 20_000]))
-    def open(self, agent: str, user: str, ms: int | None) -> None:
+    @initialize(
+        user=st.sampled_from(USERS), hops=st.sampled_from(["bc", "bc", "b", "bcd", ""]), writes=st.integers(0, 3)
+    )
+    def start(self, user: str, hops: str, writes: int) -> None:
+        """A chain, the first of whom may write three times."""
+        self.open("a", user, 30_000, finish=True)
+        for to in hops:
+            self._hand_on(max(self.model.tasks), to, {"budget": {"write": writes}} if to == "b" else {}, finish=True)
+
+    @precondition(lambda self: len(self.model.tasks) < 9)
+    @rule(
+        agent=st.sampled_from("aabe"),
+        user=st.sampled_from(USERS),
+        ms=st.sampled_from([None, None, 20_000]),
+        finish=st.booleans(),
+    )
+    def open(self, agent: str, user: str, ms: int | None, finish: bool) -> None:
         name = self._name()
         mandate = self.point.parts.rules.mandates["default"]
         flow = open_task(mandate, name, AGENTS[agent], self.now, CLEAN, Wish(user=user, lifetime_ms=ms), salt=b"s" * 16)
-        self._begin(flow, {"does": "open", "task": name, "holder": AGENTS[agent].actor, "user": user, "parent": ""})
+        about = {"does": "open", "task": name, "holder": AGENTS[agent].actor, "user": user, "parent": ""}
+        self._steps(self._begin(flow, about), 9 * finish)
 
-    @precondition(lambda self: self._live())
-    @rule(data=st.data(), to=st.sampled_from("abcde"), wanted=st.just({}) | WANTED, finish=st.booleans())
+    @precondition(lambda self: self._live() and len(self.model.tasks) < 9)
+    @rule(data=st.data(), to=st.sampled_from("abbccdde"), wanted=st.just({}) | WANTED, finish=st.booleans())
     def delegate(self, data: st.DataObject, to: str, wanted: dict[str, Any], finish: bool) -> None:
-        parent, name = self._task(data), self._name()
+        self._hand_on(self._task(data), to, wanted, finish=finish)
+
+    def _hand_on(self, parent: str, to: str, wanted: dict[str, Any], *, finish: bool) -> None:
+        name = self._name()
         action = self._ask(DELEGATE.id, {"to": to, **wanted}, parent)
         user = self.model.tasks[parent]["grant"].user
         about = {"does": "open", "task": name, "holder": AGENTS[to].actor, "user": user, "parent": parent}
-        one = self._begin(delegate(action, to, name), about)
-        if finish:
-            self._finish(one)
+        self._steps(self._begin(delegate(action, to, name), about), 9 * finish)
 
     @precondition(lambda self: self._live())
-    @rule(data=st.data(), until=st.integers(START + 20_000, START + 120_000))
-    def extend(self, data: st.DataObject, until: int) -> None:
-        task = self._task(data)
-        action = self._ask(EXTEND.id, {"expires_at": until}, task)
-        self.model.perhaps[action.id] = (task, until)
-        self._begin(extend(action), {"does": "extend", "task": task, "id": action.id})
-
-    @precondition(lambda self: self.model.tasks)
     @rule(
         data=st.data(),
-        calls=st.lists(st.tuples(st.sampled_from(TOOLS), st.sampled_from(PATHS), MAYBE_SLOW), min_size=1, max_size=4),
-        by=st.sampled_from(["holder"] * 6 + ["other", "nobody"]),
-        changed=st.sampled_from([False] * 7 + [True]),
+        calls=st.lists(
+            st.tuples(st.sampled_from(TOOLS), st.sampled_from(PATHS), SLOWLY, STEPS), min_size=1, max_size=4
+        ),
     )
-    def call(self, data: st.DataObject, calls: list[Any], by: str, changed: bool) -> None:
-        """`by`: who asks; `changed`: the tool's definition is not the one that was reviewed."""
-        task = self._task(data, ended=True)
-        for tool, path, slow in calls:
-            action = self._ask(f"files/{tool}", {"path": path}, task, by=by, pin=pin("look" if changed else tool))
-            about = {"does": "call", "task": task, "tool": tool, "path": path, "by": by, "number": self.count}
-            about["honest"] = by == "holder" and action.pin == pin(tool)
-            self.asked[action.id] = {**about, "action": action}
-            self._begin(govern(action), {**about, "id": action.id}, slow)
+    def call(self, data: st.DataObject, calls: list[Any]) -> None:
+        task = self._task(data)
+        for tool, path, slow, steps in calls:
+            self._steps(self._call(task, tool, path, slow=slow), steps)
+
+    @rule(
+        data=st.data(),
+        tool=st.sampled_from(sorted(EFFECTS)),
+        path=st.sampled_from(("out/a", "other", "out/../x")),
+        wrong=st.sampled_from(["task", "other", "nobody", "pin", ""]),
+    )
+    def call_wrongly(self, data: st.DataObject, tool: str, path: str, wrong: str) -> None:
+        """In a task that has ended, by another agent or nobody, of a tool that changed; or not at all wrongly."""
+        task = data.draw(st.sampled_from(sorted(self.model.tasks))) if wrong == "task" or not self._live() else ""
+        self._steps(self._call(task or self._task(data), tool, path, wrong=wrong), 9)
+
+    def _call(
+        self, task: str, tool: str, path: str, *, wrong: str = "", slow: frozenset[type] = frozenset()
+    ) -> Running:
+        by = wrong if wrong in ("other", "nobody") else "holder"
+        action = self._ask(f"files/{tool}", {"path": path}, task, by=by, pin=pin("list" if wrong == "pin" else tool))
+        about = {"does": "call", "task": task, "tool": tool, "path": path, "number": self.count, "id": action.id}
+        self.asked[action.id] = {**about, "honest": wrong in ("", "task"), "action": action}
+        return self._begin(govern(action), about, slow)
 
     # -- how that goes on
 
     @precondition(lambda self: self._ready())
-    @rule(data=st.data(), steps=st.sampled_from([1, 1, 2, 9]))
+    @rule(data=st.data(), steps=STEPS)
     def go_on(self, data: st.DataObject, steps: int) -> None:
-        one = data.draw(st.sampled_from(self._ready()))
-        for _ in range(steps):
-            if one in self._ready():
-                self._step(one)
+        self._steps(data.draw(st.sampled_from(self._ready())), max(1, steps))
 
     @precondition(lambda self: self._performing())
     @rule(data=st.data(), how=st.sampled_from(["done", "done", "failed", "not started", "lost", "cancelled"]))
@@ -158,27 +184,47 @@ class Whole(RuleBasedStateMachine):
                 answer.set_result(Result("", failed=how == "failed", used={Quantity.ROWS: act["rows"]}))
         self._step(one)
 
-    @precondition(lambda self: self.running)
-    @rule(data=st.data())
-    def nobody_waits_any_more(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.running)).drive.stop(asyncio.CancelledError())
-
-    @precondition(lambda self: self._live())
-    @rule(data=st.data())
-    def close(self, data: st.DataObject) -> None:
-        task = self._task(data)
-        self._begin(close_task(task, "completed", self.now), {"does": "close", "task": task})
-
     # -- what is ordered
 
-    @precondition(lambda self: self.model.tasks)
-    @rule(data=st.data(), order=st.sampled_from(["kill", "suspend", "suspend"]))
-    def stop(self, data: st.DataObject, order: str) -> None:
-        tasks = self._live() or sorted(self.model.tasks)
-        task = self.model.tasks[data.draw(st.sampled_from(tasks))]
-        targets = self.model.meant(task["holder"], task["grant"].user, task["grant"].task)
-        weighted = sorted(targets - {EVERYTHING}) * 3 + [EVERYTHING]
-        self._order(order, data.draw(st.sampled_from(weighted)))
+    @precondition(lambda self: self._live())
+    @rule(data=st.data(), order=ORDERS, reach=REACHES)
+    def stop(self, data: st.DataObject, order: str, reach: str) -> None:
+        self._stop(data, self._task(data), order, reach)
+
+    @precondition(lambda self: self._live())
+    @rule(
+        data=st.data(),
+        calls=st.lists(st.tuples(st.sampled_from(TOOLS), SLOWLY), min_size=1, max_size=3),
+        order=ORDERS,
+        reach=REACHES,
+        slow_disk=st.booleans(),
+        then=st.sampled_from(["", "restart", "restart", "resume"]),
+    )
+    def race(self, data: st.DataObject, calls: list[Any], order: str, reach: str, slow_disk: bool, then: str) -> None:
+        """Calls, and an order that is given while they are decided; then they go on, whichever comes first."""
+        task = self._task(data)
+        self.point.disk.held |= slow_disk
+        for tool, slow in calls:
+            self._steps(self._call(task, tool, "out/a", slow=slow), data.draw(st.integers(0, 1)))
+        self._stop(data, task, order, reach)
+        if slow_disk:
+            self.the_disk_goes_on()
+        if then == "restart":
+            self._restart(data.draw(INDEXES))
+        if then == "resume" and self.model.orders:
+            self.resume(data)
+        for one in data.draw(st.permutations(self._ready())):
+            self._steps(one, 9)
+        if not self.point.disk.held:
+            self._steps(self._call(task, "look", "out/a"), 9)
+
+    def _stop(self, data: st.DataObject, name: str, order: str, reach: str) -> None:
+        if order == "close":
+            self._begin(close_task(name, "completed", self.now), {"does": "close", "task": name})
+            return
+        above = self.model.tasks[data.draw(st.sampled_from(list(self.model.chain(name))))]
+        targets = self.model.meant(above["holder"], above["grant"].user, above["grant"].task)
+        self._order(order, next((one for one in sorted(targets) if one[0] == reach), EVERYTHING))
 
     @precondition(lambda self: self.model.orders)
     @rule(data=st.data())
@@ -204,29 +250,57 @@ class Whole(RuleBasedStateMachine):
         self.point.the_disk_goes_on(self._on_the_disk())
         self._hear()
 
-    @rule(ms=st.sampled_from([1, 900, 4_000, 11_000]), back=st.sampled_from([0, 0, 60_000]))
-    def time_passes(self, ms: int, back: int) -> None:
+    @rule(
+        data=st.data(),
+        what=st.sampled_from(["time", "time", "restart", "policy", "house", "extend", "extend", "alone", "alone"]),
+    )
+    def now_and_then(self, data: st.DataObject, what: str) -> None:
+        match what:
+            case "time":
+                self._time_passes(
+                    data.draw(st.sampled_from([1, 4_000, 11_000])), data.draw(st.sampled_from([0, 60_000]))
+                )
+            case "restart":
+                self._restart(data.draw(INDEXES))
+            case "policy":
+                self._reload(data.draw(st.sampled_from(sorted(POLICIES))))
+            case "house":
+                self.point.keep_house()
+            case "extend" if self._live():
+                self._extend(
+                    self._task(data), data.draw(st.sampled_from([START + 30_000, self.now + 25_000, 2 * START]))
+                )
+            case "alone" if self.running:  # whoever asked waits no more
+                data.draw(st.sampled_from(self.running)).drive.stop(asyncio.CancelledError())
+
+    def _extend(self, task: str, until: int) -> None:
+        action = self._ask(EXTEND.id, {"expires_at": until}, task)
+        self.model.perhaps[action.id] = (task, until)
+        self._begin(extend(action), {"does": "extend", "task": task, "id": action.id})
+
+    def _time_passes(self, ms: int, back: int) -> None:
         """`back`: the machine's clock is set back as well."""
         self.point.steady += ms
         self.point.wall += ms - back
 
-    @rule(index=st.sampled_from(["kept", "gone", "old"]))
-    def restart(self, index: str) -> None:
+    def _restart(self, index: str) -> None:
         self.doubtful |= any(one.what["does"] != "call" for one in self.running)
         self.point.the_disk_goes_on(self._on_the_disk())
         self._hear()
         for one in self.running:
             if one.what.get("id") in self.model.acts:
                 self.model.acts[one.what["id"]]["over"] = True
+            if one.waiting is not None and one.waiting.done():
+                one.waiting.exception()  # nobody will ask for it any more
         self.running = []
         self.point.restart(index)
         self.told_time = 0
 
-    @rule(policy=st.sampled_from(sorted(POLICIES)))
-    def reload(self, policy: str) -> None:
+    def _reload(self, policy: str) -> None:
         self.point.write_policy(policy)
         if policy == "broken":
-            self._must_be_refused()
+            with pytest.raises(SetupError):
+                self.point.parts.reload()
             self.point.write_policy("all" if self.frozen_at < 0 else "reads")
             return
         self.point.parts.reload()
@@ -235,21 +309,14 @@ class Whole(RuleBasedStateMachine):
         elif self.frozen_at < 0:
             self.frozen_at = self.count
 
-    @rule()
-    def keep_house(self) -> None:
-        self.point.keep_house()
-
     @precondition(lambda self: not self.running and not self.point.disk.held and not self.ordering)
     @rule(data=st.data(), tool=st.sampled_from(["look", "read", "write"]))
     def nothing_more_is_refused_than_has_to_be(self, data: st.DataObject, tool: str) -> None:
-        if self.doubtful or not self.model.tasks or self.point.disk.full or self.point.disk.breaks:
+        if self.doubtful or self.point.disk.full or self.point.disk.breaks:
             return
-        task = self._task(data, ended=True)
-        action = self._ask(f"files/{tool}", {"path": "out/a"}, task, pin=pin(tool))
-        about = {"does": "call", "task": task, "tool": tool, "path": "out/a", "honest": True, "number": self.count}
-        self.asked[action.id] = {**about, "action": action}
-        expected = self.model.may(task, self.now) and self._in_scope(self.asked[action.id])
-        one = self._begin(govern(action), {**about, "id": action.id})
+        one = self._call(data.draw(st.sampled_from(sorted(self.model.tasks))), tool, "out/a")
+        asked = self.asked[one.what["id"]]
+        expected = self.model.may(asked["task"], self.now) and self._in_scope(asked)
         self._finish(one)
         assert isinstance(one.outcome, Done) is expected or _reason(one.outcome) is Reason.BUDGET, one.outcome
 
@@ -272,7 +339,7 @@ class Whole(RuleBasedStateMachine):
             grant = task["grant"]
             if grant.parent:
                 above = self.model.tasks[grant.parent]["grant"]
-                for tool, path in ((tool, path) for tool in EFFECTS for path in PATHS):
+                for tool, path in ((tool, path) for tool in EFFECTS for path in set(PATHS)):
                     call = (f"files/{tool}", set(EFFECTS[tool]), path)
                     assert not allows(grant, *call) or allows(above, *call), (name, call)
                 assert task["until"] <= self.model.until(grant.parent)
@@ -302,8 +369,10 @@ class Whole(RuleBasedStateMachine):
             assert permit.id not in self.model.acts, "it acts twice"
             assert action is asked["action"]
             assert (permit.tool, permit.pin, permit.digest) == (action.tool, action.pin, action.digest)
-            assert asked["honest"] and self._in_scope(asked), asked
+            assert asked["honest"], asked
+            assert self._in_scope(asked), asked
             self._confirmed(permit)
+            assert self.point.has_recorded(permit.id)
             self.permits[permit.id] = permit
             chain = [self.model.tasks[one]["grant"] for one in self.model.chain(asked["task"])]
             rows = min(grant.per_call[Quantity.ROWS] for grant in chain)
@@ -384,6 +453,11 @@ class Whole(RuleBasedStateMachine):
             self.running.remove(one)
             self._came_to(one.what, one.outcome)
 
+    def _steps(self, one: Running, steps: int) -> None:
+        for _ in range(steps):
+            if one in self._ready():
+                self._step(one)
+
     def _finish(self, one: Running) -> None:
         while one.waiting is not None and (one.waiting.done() or isinstance(one.drive.ask, Perform)):
             if not one.waiting.done():
@@ -435,10 +509,9 @@ class Whole(RuleBasedStateMachine):
     def _live(self) -> list[str]:
         return [name for name in self.model.tasks if self.model.may(name, self.now)]
 
-    def _task(self, data: st.DataObject, *, ended: bool = False) -> str:
-        """The deepest first."""
-        live = sorted(self._live(), key=lambda name: -self.model.tasks[name]["grant"].depth)
-        return data.draw(st.sampled_from([*live, *live, *self.model.tasks] if ended else live))
+    def _task(self, data: st.DataObject) -> str:
+        """One that lives, the deepest first."""
+        return data.draw(st.sampled_from(sorted(self._live(), key=lambda name: -self.model.tasks[name]["grant"].depth)))
 
     def _ask(self, tool: str, arguments: dict[str, Any], task: str, *, by: str = "holder", pin: str = "") -> Action:
         holder = self.model.tasks[task]["holder"][1]
@@ -446,10 +519,6 @@ class Whole(RuleBasedStateMachine):
         proof = {"holder": holder, "other": other, "nobody": "mallory"}[by]
         name, salt = self._name(), b"salt" * 4
         return ask_for(tool, arguments, action_id=name, task=task, pin=pin, salt=salt, at=self.now, proof=proof)
-
-    def _must_be_refused(self) -> None:
-        with pytest.raises(SetupError):
-            self.point.parts.reload()
 
 
 def _reason(outcome: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A decision point without its sockets: all its real parts in a home of their own, and flows that are driven by hand."""
+"""A decision point without its sockets: its real parts in a home of their own, and flows that are driven by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,20 @@ import pytest
 
 from forestall import wire
 from forestall.adapter.store.index import Index
-from forestall.core.ask import CannotDo, Confirm, Evaluate, FindGrant, FindTool, Flow, Gather, Perform, Record, Reserve, Verify
+from forestall.core.ask import (
+    CannotDo,
+    Confirm,
+    Evaluate,
+    FindGrant,
+    FindTool,
+    Flow,
+    Gather,
+    Perform,
+    Record,
+    Reserve,
+    Verify,
+)
+from forestall.core.entry import Stream
 from forestall.core.errors import ForestallError
 from forestall.core.model import Assurance, Permit, Subject
 from forestall.core.reason import Reason
@@ -168,7 +181,12 @@ class Point:
 
     def _handlers(self, slow: frozenset[type]) -> dict[type, Callable[[Any], Any]]:
         real = wire.handlers(self.parts, directory=str(self._work))
-        table = {**real, Verify: _verify, Confirm: lambda ask: self._confirm(real[Confirm], ask), Perform: self._perform}
+        table = {
+            **real,
+            Verify: _verify,
+            Confirm: lambda ask: self._confirm(real[Confirm], ask),
+            Perform: self._perform,
+        }
         return {kind: self._late(handler) if kind in slow else handler for kind, handler in table.items()}
 
     def _late(self, handler: Callable[[Any], Any]) -> Callable[[Any], asyncio.Future[Any]]:
@@ -189,6 +207,9 @@ class Point:
         self._acts(ask.permit, ask.action)
         return self.loop.create_future()
 
+    def has_recorded(self, permit: str) -> bool:
+        return any(one.body["id"] == permit for one in self.parts.ledger.read(Stream.PERMITS))
+
     # -- its life
 
     def restart(self, index: str) -> None:
@@ -202,7 +223,9 @@ class Point:
             path.write_bytes(self._before)
         self._before = kept
         self.parts = self._build()
-        self.loop.run_until_complete(run_async(sweep(self.parts.state.unsettled(), self.now), self._handlers(frozenset())))
+        self.loop.run_until_complete(
+            run_async(sweep(self.parts.state.unsettled(), self.now), self._handlers(frozenset()))
+        )
 
     def keep_house(self) -> None:
         if self.parts.state.behind:
