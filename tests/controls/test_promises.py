@@ -13,24 +13,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from forestall.core.ask import Perform
+from forestall import wire
+from forestall.adapter.identity import Peer
+from forestall.core.ask import Confirm, Perform, Verify
 from forestall.core.canonical import digest
+from forestall.core.control import Command, Order, Reach, Target
+from forestall.core.delegate import delegate
 from forestall.core.entry import Kind, Stream, commitment
 from forestall.core.flow import PERMIT_LIFETIME_MS
-from forestall.core.model import Action, Deny, Done, Fate, Hold, Result, Undone
+from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Result, Undone
 from forestall.core.reason import Reason
+from forestall.core.wanted import DELEGATE
 from forestall.pep.mcp.call import Call, govern
 from forestall.pep.mcp.tools import Definitions
 from forestall.pep.mcp.want import Forward, Tell
 from forestall.server.point import Point
-from tests.controls.room import EFFECTS, PERMIT_ALL, SERVER, Room, definition, pin
-from tests.points import Peer, entries, make_home, play
+from tests.controls.room import EFFECTS, PEER, PERMIT_ALL, SERVER, Room, definition, pin
+from tests.flow import test_approvals as approving
+from tests.points import Peer as Frames
+from tests.points import entries, make_home, play
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 VERIFIER = ROOT / "verify" / "forestall_verify.py"
@@ -42,6 +50,12 @@ NO_KEYS = (
 )
 APPROVED = "context has approval && context.approval.granted"
 ASK_FIRST = f'@id("ask") @approvers("owner") permit (principal, action, resource) when {{ {APPROVED} }};'
+
+HELPER = replace(PEER, server="helper")
+"""Another agent of this machine."""
+
+CHAIN = Room.mandate('["files/write", "files/send", "files/look"]', '["read", "write"]')
+CHAIN += "depth = 1\n"
 
 MakeRoom = Callable[..., Room]
 
@@ -74,6 +88,19 @@ def done(room: Room, asked: Action) -> Done:
     outcome = room.ask(asked)
     assert isinstance(outcome, Done), outcome
     return outcome
+
+
+def hand_on(room: Room, task: str = "task-2", to: Peer = HELPER, **wanted: Any) -> Any:
+    """What comes of task-1 being handed on to another agent."""
+    receiver = room.handlers()[Verify](Verify(to))
+    asked = room.action("", to=receiver.id, **wanted)
+    return room.run(delegate(replace(asked, tool=DELEGATE.id), to, task))
+
+
+def handed_on(room: Room, **wanted: Any) -> Grant:
+    grant = hand_on(room, **wanted)
+    assert isinstance(grant, Grant), grant
+    return grant
 
 
 def verify(ledger: Path, room: Room, *more: str) -> int:
@@ -227,25 +254,75 @@ def test_a_permit_acts_at_most_once(make_room: MakeRoom) -> None:
     assert refused(room, room.action("write", path="a.md", text="y")) in (Reason.NO_GRANT, Reason.TASK_ENDED)
 
 
+def test_a_permit_dies_with_its_task_its_agent_or_whoever_is_above(make_room: MakeRoom) -> None:
+    """It is recorded, and before it is confirmed something ends: nobody gets it."""
+
+    def killed(room: Room, reach: Reach, name: str) -> Callable[[], None]:
+        return lambda: wire.order_blocking(room.parts, Command(Order.KILL, Target(reach, name), "over", "uid/0"))
+
+    for what in ("its task", "the task above", "its agent", "the agent above", "everything", "time"):
+        room = make_room(PERMIT_ALL, mandate=CHAIN, budget="[budget]\nfan_out = 1\n")
+        child = handed_on(room)
+        ends = {
+            "its task": lambda room=room: room.close_task("task-2"),
+            "the task above": killed(room, Reach.TASK, "task-1"),
+            "its agent": killed(room, Reach.AGENT, child.holder),
+            "the agent above": killed(room, Reach.AGENT, child.chain[-1][1]),
+            "everything": killed(room, Reach.EVERYTHING, ""),
+            "time": lambda room=room: setattr(room.parts, "now", lambda: room.now() + PERMIT_LIFETIME_MS),
+        }[what]
+        real = room.handlers()[Confirm]
+
+        def overtaken(ask: Confirm, ends: Callable[[], None] = ends, real: Any = real) -> Any:
+            with ThreadPoolExecutor(1) as elsewhere:  # where another loop may run
+                elsewhere.submit(ends).result()
+            return real(ask)
+
+        asked = replace(room.action("write", task="task-2", path="a.md", text="x"), proof=HELPER)
+        outcome = room.ask(asked, room.handlers(Confirm=overtaken))
+        assert isinstance(outcome, Undone), what
+        assert outcome.fate is Fate.NOT_STARTED, what
+        assert room.performed == [], what
+
+
 # -- 4
 
 
 def test_authority_only_shrinks_down_a_chain(make_room: MakeRoom) -> None:
-    """So far a chain has one link: from the mandate to the task."""
-    scope = Room.mandate('["files/write", "files/send", "files/look"]', '["read", "write"]')
-    room = make_room(PERMIT_ALL, mandate=scope, budget="[budget]\nwrite = 2\n")
+    """From the mandate to the task, and from each task to the one below."""
+    room = make_room(PERMIT_ALL, mandate=CHAIN, budget="[budget]\nwrite = 3\nfan_out = 1\n")
     assert refused(room, room.action("delete", path="notes.md")) is Reason.OUT_OF_SCOPE
     assert refused(room, room.action("send", path="notes.md")) is Reason.OUT_OF_SCOPE
-    assert refused(room, room.action("read", path="notes.md")) is Reason.OUT_OF_SCOPE
+    parent = room.parts.state.find_grant("task-1")
+    assert parent is not None
+    wider: dict[str, Any] = {
+        "tools": ["*"],
+        "effects": ["external"],
+        "budget": {"write": 4},
+        "expires_at": parent.expires_at + 1,
+        "max_depth": 2,
+    }
+    for name, value in wider.items():
+        assert hand_on(room, **{name: value}).reason is Reason.WIDER, name
+    assert hand_on(room, to=PEER).reason is Reason.CYCLE
+
+    child = handed_on(room, tools=["files/write"], budget={"write": 2})
+    assert hand_on(room).reason is Reason.BUDGET  # one task may be handed on, in the whole tree
+    below = lambda tool: replace(room.action(tool, task="task-2", path="a.md"), proof=HELPER)  # noqa: E731 - short
+    assert refused(room, below("look")) is Reason.OUT_OF_SCOPE
+    assert refused(room, room.action("write", task="task-2", path="a.md")) is Reason.NOT_HOLDER
     for _ in range(2):
-        done(room, room.action("write", path="a.md", text="x"))
-    assert refused(room, room.action("write", path="a.md", text="x")) is Reason.BUDGET
+        done(room, below("write"))
+    assert refused(room, below("write")) is Reason.BUDGET
+    done(room, room.action("write", path="a.md", text="x"))
+    assert refused(room, room.action("write", path="a.md", text="x")) is Reason.BUDGET  # one account for the tree
     done(room, room.action("look", path="notes.md"))
 
-    grant = room.parts.state.find_grant("task-1")
-    assert grant is not None
-    late = replace(room.action("look", path="notes.md"), at=grant.expires_at)
+    late = replace(room.action("look", path="notes.md"), at=parent.expires_at)
     assert refused(room, late) is Reason.TASK_ENDED
+    room.close_task()
+    assert refused(room, below("write")) in (Reason.NO_GRANT, Reason.TASK_ENDED)
+    assert child.depth == child.max_depth == 1
 
 
 # -- 6
@@ -289,12 +366,31 @@ def test_people_approve_exactly_what_runs(make_room: MakeRoom) -> None:
     assert refused(room, room.action("write", path="a.md", text="approved by owner")) is Reason.NEEDS_APPROVAL
 
 
+def test_what_was_approved_runs_once_and_nothing_else_does(tmp_path: Path) -> None:
+    home = make_home(tmp_path, approving.LOCAL)
+
+    async def scenario(room: approving.Room) -> None:
+        agent, person = await room.agent(), await room.person()
+        wanted, other = {"to": "bob@example.com"}, {"to": "eve@example.com"}
+        hold = approving.held(await agent.ask("send", wanted))
+        assert (await approving.approve(person, hold))["type"] == "done"
+        approving.held(await agent.ask("send", other))
+        permit = await agent.ask("send", wanted)
+        assert (await agent.performed(permit))["type"] == "release"
+        approving.held(await agent.ask("send", wanted))
+
+    approving.play(home, scenario)
+
+
+# -- 8
+
+
 def test_revocation_wins_races(tmp_path: Path) -> None:
     """Calls are asked for without a pause while their task is killed: none is permitted after the acknowledgement."""
     home = make_home(tmp_path)
 
     async def scenario(_: Point) -> None:
-        async with await Peer.gateway(home.socket) as agent, await Peer.cli(home.socket) as operator:
+        async with await Frames.gateway(home.socket) as agent, await Frames.cli(home.socket) as operator:
             for number in range(50):
                 agent.asks(arguments={"path": str(number), "content": ""})
             operator.request("order", order="kill", reach="task", name=agent.welcome["task"])
