@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -257,23 +258,26 @@ def test_a_permit_acts_at_most_once(make_room: MakeRoom) -> None:
 def test_a_permit_dies_with_its_task_its_agent_or_whoever_is_above(make_room: MakeRoom) -> None:
     """It is recorded, and before it is confirmed something ends: nobody gets it."""
 
+    def later(now: Callable[[], int]) -> int:
+        return now() + PERMIT_LIFETIME_MS
+
     def killed(room: Room, reach: Reach, name: str) -> Callable[[], None]:
         return lambda: wire.order_blocking(room.parts, Command(Order.KILL, Target(reach, name), "over", "uid/0"))
 
     for what in ("its task", "the task above", "its agent", "the agent above", "everything", "time"):
         room = make_room(PERMIT_ALL, mandate=CHAIN, budget="[budget]\nfan_out = 1\n")
         child = handed_on(room)
-        ends = {
-            "its task": lambda room=room: room.close_task("task-2"),
+        every: dict[str, Callable[[], object]] = {
+            "its task": partial(room.close_task, "task-2"),
             "the task above": killed(room, Reach.TASK, "task-1"),
             "its agent": killed(room, Reach.AGENT, child.holder),
             "the agent above": killed(room, Reach.AGENT, child.chain[-1][1]),
             "everything": killed(room, Reach.EVERYTHING, ""),
-            "time": lambda room=room: setattr(room.parts, "now", lambda: room.now() + PERMIT_LIFETIME_MS),
-        }[what]
-        real = room.handlers()[Confirm]
+            "time": partial(setattr, room.parts, "now", partial(later, room.now)),
+        }
+        ends, real = every[what], room.handlers()[Confirm]
 
-        def overtaken(ask: Confirm, ends: Callable[[], None] = ends, real: Any = real) -> Any:
+        def overtaken(ask: Confirm, ends: Callable[[], object] = ends, real: Any = real) -> Any:
             with ThreadPoolExecutor(1) as elsewhere:  # where another loop may run
                 elsewhere.submit(ends).result()
             return real(ask)
@@ -308,7 +312,10 @@ def test_authority_only_shrinks_down_a_chain(make_room: MakeRoom) -> None:
 
     child = handed_on(room, tools=["files/write"], budget={"write": 2})
     assert hand_on(room).reason is Reason.BUDGET  # one task may be handed on, in the whole tree
-    below = lambda tool: replace(room.action(tool, task="task-2", path="a.md"), proof=HELPER)  # noqa: E731 - short
+
+    def below(tool: str) -> Action:
+        return replace(room.action(tool, task="task-2", path="a.md"), proof=HELPER)
+
     assert refused(room, below("look")) is Reason.OUT_OF_SCOPE
     assert refused(room, room.action("write", task="task-2", path="a.md")) is Reason.NOT_HOLDER
     for _ in range(2):

@@ -7,8 +7,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.property.whole.machine import Whole
 
-SEARCH = settings(max_examples=80, stateful_step_count=50, deadline=None)
+SEARCH = settings(max_examples=60, stateful_step_count=50, deadline=None)
 
 
 def test_promises_3_4_6_and_8_on_random_trees_races_and_faults() -> None:
-    run_state_machine_as_test(Whole, settings=SEARCH)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Whole, settings=SEARCH)

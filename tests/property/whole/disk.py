@@ -59,11 +59,15 @@ class Disk:
             raise OSError(errno.ENOSPC, "No space left on device")
         return self._write(fd, data, at)
 
+    @staticmethod
+    def _arrive(waits: asyncio.Future[None]) -> None:
+        if not waits.done():
+            waits.set_result(None)
+
     def _sync(self, _fd: int) -> None:
         if self.held and threading.current_thread() is not threading.main_thread():
             self._going.clear()
-            waits = self._waits
-            self._loop.call_soon_threadsafe(lambda: waits.done() or waits.set_result(None))
+            self._loop.call_soon_threadsafe(self._arrive, self._waits)
             assert self._going.wait(PATIENCE_S)
         if self.breaks:
             self.breaks = False

@@ -39,7 +39,8 @@ class Model:
         return [one for one in self.tasks if name in self.chain(one)]
 
     def until(self, name: str) -> int:
-        return max([self.tasks[name]["until"], *(until for task, until in self.perhaps.values() if task == name)])
+        told: int = self.tasks[name]["until"]
+        return max([told, *(until for task, until in self.perhaps.values() if task == name)])
 
     @staticmethod
     def meant(holder: tuple[str, str], user: str, task: str = "") -> set[Target]:
