@@ -23,6 +23,10 @@ class Home:
         return self.root / "forestall.toml"
 
     @property
+    def identities(self) -> Path:
+        return self.root / "identity.toml"
+
+    @property
     def policy(self) -> Path:
         return self.root / "policy"
 

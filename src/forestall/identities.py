@@ -31,8 +31,6 @@ from forestall.proof.url import require_issuer_url, require_location
 from forestall.proof.user import UserIssuer
 from forestall.proof.workload import Listed, Match, Rule
 
-FILE = "identity.toml"
-
 MAX_FILE = 1024 * 1024
 """Bytes. No rules written by a person come near it."""
 
@@ -201,7 +199,7 @@ def load_identities(home: Home) -> Identities:
     Raises:
         SetupError: it cannot be read, or something in it is unknown, missing, or lets too much through.
     """
-    file = home.root / FILE
+    file = home.identities
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_FILE + 1)

@@ -6,15 +6,18 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forestall.adapter.facts.risk_file import RiskFile
-from forestall.adapter.facts.risk_web import RiskWeb
 from forestall.adapter.facts.told import Asking
 from forestall.core.model import Grant, Risk
 from forestall.core.repute import UNKNOWN, Repute, together
 from forestall.home import Home
 from forestall.port import RiskSource
 from forestall.risk_settings import RiskSettings
+
+if TYPE_CHECKING:
+    from forestall.adapter.facts.risk_web import RiskWeb
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ def _source(home: Home, settings: RiskSettings, now: Callable[[], int]) -> RiskF
     name, bound_ms, posture = settings.name, settings.bound_s * 1000, settings.posture
     if settings.kind == "file":
         return RiskFile(name, risk_path(home, settings.path), bound_ms=bound_ms, posture=posture, now=now)
+    from forestall.adapter.facts.risk_web import RiskWeb  # an HTTP client with it: only where an address is asked
+
     return RiskWeb(
         name,
         settings.url,

@@ -5,17 +5,17 @@ Part of the composition root, as `verifiers`. There is none without an `identity
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from forestall.adapter import issuing
-from forestall.adapter.issuing import IssuingKeys
 from forestall.home import Home
-from forestall.identities import Identities, load_identities
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what reads and follows identities is loaded only where there are any
+    from forestall.adapter.issuing import IssuingKeys
+    from forestall.identities import Identities
     from forestall.verifiers import Verifiers
 
 
@@ -50,13 +50,16 @@ def open_tokens(home: Home, *, now: Callable[[], int], issuer: str) -> Tokens | 
     Raises:
         SetupError: `identity.toml` or the keys cannot be used.
     """
+    if not os.path.lexists(home.identities):
+        return None
+    from forestall.identities import Identities, load_identities
+
     identities = load_identities(home)
     if identities == Identities():
         return None
-    from forestall.verifiers import Verifiers  # with all that fetches and follows: only where there are rules
+    from forestall.verifiers import Verifiers
 
-    keys = issuing.load_or_create(home.keys, now=now(), random=secrets.token_bytes)
-    return Tokens(Verifiers(identities, now=now), keys, issuer)
+    return Tokens(Verifiers(identities, now=now), _keys(home, now), issuer)
 
 
 def renew(tokens: Tokens | None, home: Home, *, now: Callable[[], int], issuer: str) -> Tokens | None:
@@ -66,7 +69,16 @@ def renew(tokens: Tokens | None, home: Home, *, now: Callable[[], int], issuer: 
     Raises:
         SetupError: as `open_tokens`; then what is held stays good.
     """
-    if tokens is None or load_identities(home) != tokens.identities:
-        return open_tokens(home, now=now, issuer=tokens.issuer if tokens is not None else issuer)
-    keys = issuing.load_or_create(home.keys, now=now(), random=secrets.token_bytes)
-    return Tokens(tokens.verifiers, keys, tokens.issuer)
+    if tokens is None:
+        return open_tokens(home, now=now, issuer=issuer)
+    from forestall.identities import load_identities
+
+    if load_identities(home) != tokens.identities:
+        return open_tokens(home, now=now, issuer=tokens.issuer)
+    return Tokens(tokens.verifiers, _keys(home, now), tokens.issuer)
+
+
+def _keys(home: Home, now: Callable[[], int]) -> IssuingKeys:
+    from forestall.adapter.issuing import load_or_create
+
+    return load_or_create(home.keys, now=now(), random=secrets.token_bytes)
