@@ -374,3 +374,17 @@ def test_an_order_that_comes_while_somebody_approves_wins(tmp_path: Path, order_
     play(home, scenario)
     assert "permitted" not in kinds(home)
     verify_ledger(home)
+
+
+def test_what_one_agent_is_denied_keeps_no_other_from_an_approval(tmp_path: Path) -> None:
+    home = make_home(tmp_path, LOCAL, "[ledger]\ndenials_per_minute = 16\n")
+
+    async def scenario(room: Room) -> None:
+        wild, tame, ann = await room.agent(), await room.agent(), await room.person()
+        for number in range(40):
+            assert (await wild.ask("read_file", {"path": f"{number}"}))["type"] == "deny"
+        hold = held(await tame.ask("send", {"to": "a"}))
+        assert (await approve(ann, hold))["type"] == "done"
+        assert (await tame.ask("send", {"to": "a"}))["type"] == "permit"
+
+    play(home, scenario)

@@ -24,6 +24,11 @@ BYTES_PER_MINUTE = 8 * 1024 * 1024
 TOTAL_BYTES = 4 * 1024 * 1024 * 1024
 """Bytes of the stream after which denials are only counted: eight hours of flood without a pause."""
 
+ROOM_FOR_HOLDS = 8
+"""One part in so many comes on top of each bound for holds alone: what is not written nobody can approve, and a flood of
+denials is to keep nobody from that.
+"""
+
 MAX_REPETITIONS = 4096
 """Denials whose repetitions are counted at a time. With one more, the oldest is closed early."""
 
@@ -100,10 +105,17 @@ class Denials:
             found.ids.append(entry.id)
         return found.index
 
-    def admits(self, size: int, total: int) -> bool:
-        """May an entry of `size` bytes be written to a stream of `total`? If not, it is thereby counted."""
+    def admits(self, size: int, total: int, *, held: bool = False) -> bool:
+        """May an entry of `size` bytes be written to a stream of `total`? If not, it is thereby counted. `held`: it is a
+        hold, for which there is room that no denial takes.
+        """
         quota = self._quota
-        if self._entries < quota.entries and self._bytes + size <= quota.bytes and total + size <= quota.total:
+
+        def most(limit: int) -> int:
+            return limit + limit // ROOM_FOR_HOLDS if held else limit
+
+        of_entries = self._entries < most(quota.entries)
+        if of_entries and self._bytes + size <= most(quota.bytes) and total + size <= most(quota.total):
             self._entries += 1
             self._bytes += size
             return True

@@ -16,7 +16,7 @@ from forestall.adapter.ledger.commit import GroupCommit, Jobs
 from forestall.adapter.ledger.denials import SUPPRESSED, Denials, Quota
 from forestall.adapter.ledger.reader import Leaf, LogReader, read_leaves, read_payload
 from forestall.adapter.ledger.stream import Record, StreamFile, prepare
-from forestall.core.entry import Entry, Stream
+from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.errors import Tampered, Unavailable, cure
 from forestall.port import Position, Written
 
@@ -221,7 +221,8 @@ class FileLedger:
             payload = len(entry.sealed or b"")
             if payload > MAX_DENIED_PAYLOAD:
                 entry, payload = replace(entry, sealed=None), 0
-            if not self._denials.admits(payload + ROOM, self._streams[Stream.DENIALS].end):
+            held = entry.kind is Kind.HELD
+            if not self._denials.admits(payload + ROOM, self._streams[Stream.DENIALS].end, held=held):
                 self._dirty.set()
                 return Position(Stream.DENIALS, SUPPRESSED)
             record = prepare(entry, self._sealer)

@@ -101,6 +101,19 @@ def test_a_count_names_only_some_ids() -> None:
 
 
 @pytest.mark.parametrize(
+    "quota", [Quota(entries=8), Quota(bytes=8 * SIZE), Quota(total=8 * SIZE)], ids=["entries", "bytes", "total"]
+)
+def test_a_flood_of_denials_leaves_room_for_holds(quota: Quota) -> None:
+    denials, size = Denials(quota), 0
+    denials.close_due(1_000_000, lambda _: None)
+    admitted = []
+    for held in (*[False] * 10, True, True, False):
+        admitted.append(denials.admits(SIZE, size, held=held))
+        size += SIZE * admitted[-1]
+    assert admitted == [*[True] * 8, False, False, True, False, False], "and no more than that"
+
+
+@pytest.mark.parametrize(
     "quota", [Quota(entries=3), Quota(bytes=3 * SIZE), Quota(total=3 * SIZE)], ids=["entries", "bytes", "total"]
 )
 def test_beyond_the_quota_denials_are_counted_once_a_minute(quota: Quota) -> None:
