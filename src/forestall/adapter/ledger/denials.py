@@ -25,8 +25,8 @@ TOTAL_BYTES = 4 * 1024 * 1024 * 1024
 """Bytes of the stream after which denials are only counted: eight hours of flood without a pause."""
 
 ROOM_FOR_HOLDS = 8
-"""One part in so many comes on top of each bound for holds alone: what is not written nobody can approve, and a flood of
-denials is to keep nobody from that.
+"""One part in so many comes on top of each bound for holds alone: what is not written nobody can approve, and a flood
+of denials is to keep nobody from that.
 """
 
 MAX_REPETITIONS = 4096
@@ -106,8 +106,9 @@ class Denials:
         return found.index
 
     def admits(self, size: int, total: int, *, held: bool = False) -> bool:
-        """May an entry of `size` bytes be written to a stream of `total`? If not, it is thereby counted. `held`: it is a
-        hold, for which there is room that no denial takes.
+        """May an entry of `size` bytes be written to a stream of `total`? If not, it is thereby counted.
+
+        `held`: it is a hold, for which there is room that no denial takes.
         """
         quota = self._quota
 
