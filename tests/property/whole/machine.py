@@ -41,7 +41,7 @@ STEPS = st.sampled_from([0, 1, 1, 2, 9])
 """How far a flow goes before others do."""
 
 PATHS = ("out/a", "out/a", "out/a", "out/b", "other", "out/../x")
-TOOLS = ("write", "write", "look", "read")
+TOOLS = ("write", "look", "read")
 USERS = ("", "alice", "bob")
 SLOWLY = st.frozensets(st.sampled_from(SLOW), max_size=2)
 ORDERS = st.sampled_from(["kill", "suspend", "suspend", "close"])
@@ -52,7 +52,9 @@ WANTED = st.fixed_dictionaries(
     optional={
         "tools": st.lists(st.sampled_from(["files/*", "files/write", "files/look", "*", "f*"]), min_size=1, max_size=2),
         "effects": st.lists(st.sampled_from(["read", "write", "external", "execute"]), min_size=1, max_size=3),
-        "budget": st.dictionaries(st.sampled_from(["write", "rows", "read", "fan_out"]), st.integers(0, 6), min_size=1),
+        "budget": st.dictionaries(
+            st.sampled_from(["write", "write", "rows", "fan_out"]), st.integers(1, 6), min_size=1
+        ),
         "per_call": st.dictionaries(st.just("rows"), st.integers(0, 9), min_size=1),
         "max_depth": st.integers(0, 5),
         "expires_at": st.integers(START, START + 90_000),
@@ -89,7 +91,7 @@ class Whole(RuleBasedStateMachine):
     # -- what agents ask for
 
     @initialize(
-        user=st.sampled_from(USERS), hops=st.sampled_from(["bc", "bc", "b", "bcd", ""]), writes=st.integers(0, 3)
+        user=st.sampled_from(USERS), hops=st.sampled_from(["bc", "bc", "b", "bcd", ""]), writes=st.integers(1, 3)
     )
     def start(self, user: str, hops: str, writes: int) -> None:
         """A chain, the first of whom may write three times."""

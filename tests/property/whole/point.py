@@ -68,7 +68,7 @@ depth = 3
 [budget]
 write = 3
 fan_out = 4
-rows = { total = 40, call = 6 }
+rows = { total = 90, call = 6 }
 [resources."files/write"]
 path = "out/*"
 """
