@@ -76,10 +76,15 @@ class DecisionPoint:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def close(self) -> None:
         """Gone, and its connections with it."""
+        with contextlib.suppress(OSError):  # it may be called twice
+            self._listener.shutdown(socket.SHUT_RDWR)
+        # before the descriptor is free: the next listener of this process may get the same, and its clients be taken
+        self._accepting.join()
         self._listener.close()
         self.path.unlink(missing_ok=True)
         self.drop()
