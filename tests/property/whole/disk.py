@@ -43,6 +43,7 @@ class Disk:
 
     async def taken(self, record: asyncio.Future[Any]) -> None:
         """Returns when the record is answered; while the disk is held, when it stands in the file, or in the queue."""
+        record.add_done_callback(_heard)
         if not self.held:
             await asyncio.wait({record})
         elif not self.busy:
@@ -72,3 +73,9 @@ class Disk:
         if self.breaks:
             self.breaks = False
             raise OSError(errno.EIO, "Input/output error")
+
+
+def _heard(record: asyncio.Future[Any]) -> None:
+    """That a record failed is no news where its caller was given up meanwhile."""
+    if not record.cancelled():
+        record.exception()
