@@ -29,6 +29,8 @@ class Disk:
         """Is the next write refused?"""
         self.breaks = False
         """Does the next sync fail?"""
+        self.broken = False
+        """Did one fail? Then nothing is written until the next start."""
         self._going = threading.Event()
         self._waits: asyncio.Future[None] = loop.create_future()
         patch.setattr(log, "SIGN_AFTER_S", 1000)  # nothing is written but what a rule has written
@@ -71,7 +73,7 @@ class Disk:
             self._loop.call_soon_threadsafe(self._arrive, self._waits)
             assert self._going.wait(PATIENCE_S)
         if self.breaks:
-            self.breaks = False
+            self.breaks, self.broken = False, True
             raise OSError(errno.EIO, "Input/output error")
 
 

@@ -314,7 +314,8 @@ class Whole(RuleBasedStateMachine):
     @precondition(lambda self: not self.running and not self.point.disk.held and not self.ordering)
     @rule(data=st.data(), tool=st.sampled_from(["look", "read", "write"]))
     def nothing_more_is_refused_than_has_to_be(self, data: st.DataObject, tool: str) -> None:
-        if self.doubtful or self.point.disk.full or self.point.disk.breaks:
+        disk = self.point.disk
+        if self.doubtful or disk.full or disk.breaks or disk.broken:
             return
         one = self._call(data.draw(st.sampled_from(sorted(self.model.tasks))), tool, "out/a")
         asked = self.asked[one.what["id"]]

@@ -214,7 +214,7 @@ class Point:
 
     def restart(self, index: str) -> None:
         """`index`: kept, gone, or old, as it was at the stop before. Whatever was under way is forgotten."""
-        self.disk.full = self.disk.breaks = False
+        self.disk.full = self.disk.breaks = self.disk.broken = False
         self._close_parts()
         path, kept = self.home.state, self.home.state.read_bytes()
         if index != "kept":
