@@ -16,11 +16,12 @@ def uses(chain: Iterable[Grant], counted: Collection[Counted]) -> dict[Counted, 
     `chain`: the task's grant, and those above it.
     """
     amounts: dict[Counted, int] = dict.fromkeys(counted, 1)
-    if not any(isinstance(each, Effect) for each in counted):
+    limited = [grant for grant in chain if grant.budget]
+    if not limited or not any(isinstance(each, Effect) for each in counted):
         return amounts
     bounded: dict[Counted, int] = {}
     unbounded: dict[Counted, int] = {}
-    for grant in chain:
+    for grant in limited:
         for each, total in grant.budget.items():
             if isinstance(each, Quantity) and each is not Quantity.FAN_OUT:
                 unbounded[each] = min(unbounded.get(each, total), total)

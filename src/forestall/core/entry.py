@@ -106,7 +106,12 @@ class Entry:
         }
         if self.sealed is not None:
             head["sealed"] = True  # so that a payload cannot vanish unnoticed
-        return canonical({**self.body, **head})
+        form = canonical_plain if self.kind in _PLAIN else canonical
+        return form({**self.body, **head})
+
+
+_PLAIN = frozenset({Kind.PERMITTED, Kind.SETTLED})
+"""Written for every call, with names and amounts that are this program's own."""
 
 
 def commitment(action: Action, form: bytes | None = None) -> str:
