@@ -188,6 +188,14 @@ class Identities:
         """By trust domain."""
         return MappingProxyType({each.name: each.tenant for each in self.trust_domains})
 
+    @property
+    def tenants_of_users(self) -> Mapping[str, str]:
+        """By issuer; one that vouches for users of two tenants is left out."""
+        found: dict[str, set[str]] = {}
+        for each in (*self.users, *self.grants):
+            found.setdefault(each.rule.issuer, set()).add(each.rule.tenant)
+        return MappingProxyType({issuer: min(tenants) for issuer, tenants in found.items() if len(tenants) == 1})
+
     def tenant(self, trust_domain: str) -> str | None:
         """Whose workloads those of the trust domain are; None for one that is not configured."""
         return next((each.tenant for each in self.trust_domains if each.name == trust_domain), None)

@@ -123,6 +123,8 @@ def lines(order: Order, whom: Whom, done: Mapping[str, Any], took: float, level:
         yield f"The risk of {whom} is {level}."
     else:
         yield f"{DID[order]} {_count(done[COUNTED[order]], 'task')} of {whom}."
+        if not done[COUNTED[order]] and whom.reach is not Reach.EVERYTHING:
+            yield "No open task is meant; `forestall tasks` shows agents, users and tenants as they are written."
     told = done["confirmed"] + done["unconfirmed"]
     if told:
         yield f"{done['confirmed']} of {_count(told, 'enforcement point')} confirmed."

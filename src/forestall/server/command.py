@@ -42,14 +42,19 @@ def _stop(connection: Connection, frame: Mapping[str, Any]) -> None:
 def _order(connection: Connection, frame: Mapping[str, Any]) -> None:
     _require_owner(connection)
     tokens = connection.point.parts.tokens
-    tenants = tokens.identities.tenants if tokens is not None else NOTHING
-    command = placed(read_order(frame, f"uid/{connection.peer.uid}"), tenants)
+    known = tokens.identities if tokens is not None else None
+    command = placed(
+        read_order(frame, f"uid/{connection.peer.uid}"),
+        known.tenants if known else NOTHING,
+        known.tenants_of_users if known else NOTHING,
+    )
     connection.beside(_give_then_answer(connection, frame_id(frame), command))
 
 
-def placed(command: Command, tenants: Mapping[str, str]) -> Command:
-    """The order, with what its target leaves unsaid: a SPIFFE ID names its trust domain, and a trust domain has one
-    tenant (`tenants`). Else a kill of a SPIFFE ID alone would be acknowledged, and pass by whom it names.
+def placed(command: Command, tenants: Mapping[str, str], tenants_of_users: Mapping[str, str]) -> Command:
+    """The order, with what its target leaves unsaid: a SPIFFE ID names its trust domain, a trust domain has one
+    tenant, and so has the issuer of a user's identity. Else a kill of a SPIFFE ID alone would be acknowledged, and
+    pass by whom it names.
     """
     target = command.target
     if target.reach is Reach.AGENT and not target.trust_domain and target.name.startswith(SPIFFE):
@@ -57,6 +62,8 @@ def placed(command: Command, tenants: Mapping[str, str]) -> Command:
     if not target.tenant and target.reach in {Reach.AGENT, Reach.TRUST_DOMAIN}:
         domain = target.trust_domain if target.reach is Reach.AGENT else target.name
         target = replace(target, tenant=tenants.get(domain, ""))
+    if not target.tenant and target.reach is Reach.USER:
+        target = replace(target, tenant=tenants_of_users.get(target.name.partition("#")[0], ""))
     return replace(command, target=target)
 
 

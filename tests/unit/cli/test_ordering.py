@@ -54,8 +54,9 @@ def run(home: Home, capsys: pytest.CaptureFixture[str]) -> Any:
 def test_an_order_about_who_is_not_there_starts_a_decision_point_is_recorded_and_stands(run: Any, home: Home) -> None:
     code, out, _ = run("kill", "--agent", "bot", "--trust-domain", "example.org", "--why", "a bad\npage")
     assert code == 0
-    assert out.splitlines()[:2] == [
+    assert out.splitlines()[:3] == [
         "Ended 0 tasks of agent bot of example.org.",
+        "No open task is meant; `forestall tasks` shows agents, users and tenants as they are written.",
         "No new task is opened for it until `forestall resume` says otherwise.",
     ]
     told = json.loads(run("risk", "--user", "ada", "--level", "high", "--json")[1])

@@ -8,6 +8,7 @@ from forestall.core.control import Command, Order, Reach, Target
 from forestall.server.command import placed
 
 TENANTS = {"example.org": "acme"}
+USERS = {"https://id.example": "acme"}
 SUPPORT = "spiffe://example.org/support"
 
 
@@ -22,10 +23,13 @@ SUPPORT = "spiffe://example.org/support"
             Target(Reach.AGENT, "spiffe://other.example/a", "other.example"),
         ),
         (Target(Reach.AGENT, "spiffe://"), Target(Reach.AGENT, "spiffe://")),
+        (Target(Reach.USER, "https://id.example#7"), Target(Reach.USER, "https://id.example#7", tenant="acme")),
     ],
 )
-def test_a_spiffe_id_names_its_trust_domain_and_a_trust_domain_its_tenant(named: Target, meant: Target) -> None:
-    assert placed(Command(Order.KILL, named, "why", "uid/0"), TENANTS).target == meant
+def test_a_spiffe_id_names_its_trust_domain_and_a_trust_domain_or_a_users_issuer_its_tenant(
+    named: Target, meant: Target
+) -> None:
+    assert placed(Command(Order.KILL, named, "why", "uid/0"), TENANTS, USERS).target == meant
 
 
 @pytest.mark.parametrize(
@@ -35,9 +39,11 @@ def test_a_spiffe_id_names_its_trust_domain_and_a_trust_domain_its_tenant(named:
         Target(Reach.AGENT, SUPPORT, "example.org", "theirs"),
         Target(Reach.AGENT, "bot"),
         Target(Reach.USER, "example.org"),
+        Target(Reach.USER, "https://id.example#7", tenant="theirs"),
+        Target(Reach.USER, "https://elsewhere.example#7"),
         Target(Reach.TASK, "example.org"),
         Target(Reach.EVERYTHING),
     ],
 )
 def test_what_was_said_stays_and_nothing_else_is_added(named: Target) -> None:
-    assert placed(Command(Order.KILL, named, "why", "uid/0"), TENANTS).target == named
+    assert placed(Command(Order.KILL, named, "why", "uid/0"), TENANTS, USERS).target == named
