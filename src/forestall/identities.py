@@ -192,8 +192,10 @@ class Identities:
     def tenants_of_users(self) -> Mapping[str, str]:
         """By issuer; one that vouches for users of two tenants is left out."""
         found: dict[str, set[str]] = {}
-        for each in (*self.users, *self.grants):
-            found.setdefault(each.rule.issuer, set()).add(each.rule.tenant)
+        rules: list[UserIssuer | GrantIssuer] = [each.rule for each in self.users]
+        rules += [each.rule for each in self.grants]
+        for rule in rules:
+            found.setdefault(rule.issuer, set()).add(rule.tenant)
         return MappingProxyType({issuer: min(tenants) for issuer, tenants in found.items() if len(tenants) == 1})
 
     def tenant(self, trust_domain: str) -> str | None:
