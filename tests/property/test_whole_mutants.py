@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from forestall import wire
+from forestall.adapter.store import saved
+from forestall.adapter.store.memory import Memory
 from forestall.adapter.store.state import LogState
 from forestall.core import attenuate, delegate, flow
 from forestall.core.ask import Confirm
@@ -47,16 +49,16 @@ def confirmed_whatever_was_ordered(patch: pytest.MonkeyPatch) -> None:
 
 
 def suspension_reaches_its_own_task_alone(patch: pytest.MonkeyPatch) -> None:
-    def suspending(state: LogState, name: str) -> Any:
-        known = state._trees.tasks.get(name)
-        return None if known is None else state._orders.suspending(replace(known.grant, actors=()))
+    def suspending(memory: Memory, name: str) -> Any:
+        known = memory.trees.tasks.get(name)
+        return None if known is None else memory.orders.suspending(replace(known.grant, actors=()))
 
-    patch.setattr(LogState, "_suspending", suspending)
+    patch.setattr(Memory, "suspending", suspending)
 
 
 def orders_are_forgotten_at_a_restart(patch: pytest.MonkeyPatch) -> None:
-    load = LogState._load
-    patch.setattr(LogState, "_load", lambda state, batch: load(state, replace(batch, targets={})))
+    load = saved.load
+    patch.setattr(saved, "load", lambda memory, batch: load(memory, replace(batch, targets={})))
 
 
 def an_order_is_acknowledged_before_it_is_taken_in(patch: pytest.MonkeyPatch) -> None:

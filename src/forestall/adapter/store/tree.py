@@ -23,7 +23,6 @@ MAX_KILLED = 16_384
 task that nobody knows.
 """
 
-
 MAX_OF_HOLDER = 16_384
 """Tasks of one holder that are remembered at a time, some 50 MB: those that are open, and those that ended in a tree
 that goes on. Then it gets no more until some are forgotten. An agent has a few, and a busy one some hundreds.
@@ -107,6 +106,11 @@ class Trees:
         while task is not None:
             yield task
             task = self.tasks.get(task.grant.parent)
+
+    def tree_of(self, name: str) -> str | None:
+        """Which tree an open task is in; None where it is not known, or over."""
+        task = self.tasks.get(name)
+        return task.grant.tree if task is not None and task.ended is None else None
 
     def above(self, name: str) -> Iterator[str]:
         chain = self.chain(name)

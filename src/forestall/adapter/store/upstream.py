@@ -1,4 +1,5 @@
-"""Which tasks have actions that nobody has decided yet. In memory alone.
+"""Which tasks have actions that nobody has decided yet. In memory alone. Not safe to share: `LogState` holds its lock
+around it.
 
 A crash forgets it, and loses nothing by that: what was undecided then has no permit, and is asked anew or never. A hold
 that outlives the process has to be told again by whoever kept it.
@@ -8,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+
+from forestall.adapter.store.tree import Trees
 
 
 @dataclass(slots=True)
@@ -37,6 +40,13 @@ class Undecided:
         """What a task asked for that is over is never decided."""
         for action in self._actions.pop(task, set()):
             del self._task_of[action]
+
+    def wake(self, trees: Trees) -> None:
+        """Whoever has nothing to wait for any more, and then watches no more."""
+        for wake, task in list(self.watching.items()):
+            if not self.among(trees.above(task)):
+                del self.watching[wake]
+                wake()
 
     def among(self, tasks: Iterable[str]) -> tuple[str, ...]:
         return tuple(task for task in tasks if task in self._actions)
