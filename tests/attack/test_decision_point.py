@@ -12,7 +12,7 @@ from forestall.adapter.store.state import open_state
 from forestall.core.entry import Stream
 from forestall.core.label import WORST
 from forestall.home import Home
-from forestall.server import connection
+from forestall.server import connection, deciding
 from forestall.server.point import Point
 from forestall.wire import Parts, build
 from tests.points import Peer, entries, kinds, make_home, play
@@ -170,7 +170,7 @@ def test_a_flow_that_raises_is_a_recorded_denial(home: Home, monkeypatch: pytest
     async def scenario(_: Point) -> None:
         peer = await Peer.gateway(home.socket)
         with monkeypatch.context() as broken:
-            broken.setattr(connection, "govern", raises)
+            broken.setattr(deciding, "govern", raises)
             answer = await peer.ask()
         assert (answer["type"], answer["decision"]["reason"]) == ("deny", "unavailable")
         (entry,) = denials(home)
@@ -184,7 +184,7 @@ def test_a_flow_that_raises_is_a_recorded_denial(home: Home, monkeypatch: pytest
 
 
 def test_a_flow_that_raises_after_its_permit_withholds_the_output(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    govern = connection.govern
+    govern = deciding.govern
 
     def raises(action: Any) -> Any:
         yield from govern(action)
@@ -192,7 +192,7 @@ def test_a_flow_that_raises_after_its_permit_withholds_the_output(home: Home, mo
 
     async def scenario(_: Point) -> None:
         peer = await Peer.gateway(home.socket)
-        monkeypatch.setattr(connection, "govern", raises)
+        monkeypatch.setattr(deciding, "govern", raises)
         answer = await peer.ask()
         assert answer["type"] == "permit"
         assert (await peer.performed(answer))["type"] == "withhold"

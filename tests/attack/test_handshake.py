@@ -20,7 +20,7 @@ from forestall.core.ask import CannotDo
 from forestall.core.errors import Unavailable
 from forestall.core.reason import Reason
 from forestall.home import Home
-from forestall.server import connection as connections
+from forestall.server import greeting
 from forestall.server.point import Point
 from forestall.wire import build
 from tests.clients import LAUNCHER, client, hello, point
@@ -211,7 +211,7 @@ class Stuck:
 
 
 def test_a_look_that_takes_too_long_is_a_refusal(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "LOOK_WITHIN_S", 0.01)
+    monkeypatch.setattr(greeting, "LOOK_WITHIN_S", 0.01)
     parts = build(home)
     stuck = Stuck()
     parts.attestor = stuck  # type: ignore[assignment]

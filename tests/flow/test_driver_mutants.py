@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from forestall import run
-from forestall.server import connection, pending
+from forestall.server import answers, connection, deciding, pending
 from tests.points import make_home
 from tests.unit import test_run as tests
 from tests.unit.server.hand import play
@@ -93,11 +93,11 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-CONNECTION = [
+DECIDING = [
     # each call has one end
     Mutant("a permit's outcome is waited for twice", "a_reported_fate_is_the_one_that_is_settled", "            if waiting is pending.outcome and waiting is not None:\n", "            if False:\n"),
-    Mutant("what was awaited is not waited for", "a_permit_is_sent_when_it_is_written_and_not_before", "                self.wait_for(waiting, lambda done: self._came(pending, done))\n", "                pass\n"),
-    Mutant("it goes on before the record is there", "a_permit_is_sent_when_it_is_written_and_not_before", "                self.wait_for(waiting, lambda done: self._came(pending, done))\n                return\n", "                step = pending.drive.go\n                return self._go_on(pending, step)\n"),
+    Mutant("what was awaited is not waited for", "a_permit_is_sent_when_it_is_written_and_not_before", "                self._connection.wait_for(waiting, lambda done: self._came(pending, done))\n", "                pass\n"),
+    Mutant("it goes on before the record is there", "a_permit_is_sent_when_it_is_written_and_not_before", "                self._connection.wait_for(waiting, lambda done: self._came(pending, done))\n                return\n", "                step = pending.drive.go\n                return self._go_on(pending, step)\n"),
     Mutant("a record that failed is taken for written", "a_permit_that_cannot_be_written_is_a_denial", "(lambda: drive.go(done.result())) if error is None else (lambda: drive.fail(error))", "lambda: drive.go(None)"),
     Mutant("a cancelled flow falls over", "a_cancel_while_the_permit_is_written_denies_and_settles_it_as_not_started", "        except asyncio.CancelledError:\n            outcome =", "        except ZeroDivisionError:\n            outcome ="),
     Mutant("a denial is sent twice", "what_is_not_decided_in_time_is_denied_at_once_and_never_permitted", "        if pending.answered or pending.outcome is not None:\n            return\n", ""),
@@ -107,24 +107,30 @@ CONNECTION = [
     Mutant("what was not begun is not answered", "a_cancel_while_a_permit_cannot_be_written_denies_once", "            case Deny() | Hold() if pending.outcome is None:\n                self._deny(pending, outcome)\n", "            case Hold():\n                self._deny(pending, outcome)\n"),
     # a report, or none
     Mutant("a report is not heard", "a_second_report_is_withheld_and_settles_nothing", "        if pending.settle(report):\n            self._report(pending)\n", "        pending.settle(report)\n"),
-    Mutant("a stranger's report is not answered", "a_second_report_is_withheld_and_settles_nothing", '            self.send({"type": "withhold", "id": report.id, "sentence": sentence})\n            return', "            return"),
+    Mutant("a stranger's report is not answered", "a_second_report_is_withheld_and_settles_nothing", '            self._connection.send({"type": "withhold", "id": report.id, "sentence": sentence})\n            return', "            return"),
     Mutant("nobody waits for a report for ever", "a_report_after_it_was_given_up_is_withheld_and_changes_nothing", "        if pending.give_up(why):\n            self._report(pending)\n", "        pending.give_up(why)\n"),
     Mutant("a lost connection gives nothing up", "a_connection_that_is_lost_while_its_permit_is_out_leaves_it_ambiguous", '            self._give_up(pending, "the connection ended")', "            pass"),
-    Mutant("a permit that is out counts as settled", "it_is_settled_when_no_permit_is_out", "*(one.outcome for one in self._pending.values() if one.outcome is not None)", "*()"),
-    Mutant("an output is released though it is unknown", "a_reported_fate_is_the_one_that_is_settled", "            case Done() if self.stopped not in ENDED:\n                self.send(", "            case Done() | Undone() if pending.reported is not None:\n                self.send("),
-    # who is alone
+    Mutant("an output is released though it is unknown", "a_reported_fate_is_the_one_that_is_settled", "            case Done() if self._connection.stopped not in ENDED:\n                self._connection.send(", "            case Done() | Undone() if pending.reported is not None:\n                self._connection.send("),
+    # who is undecided
     Mutant("a refusal is counted for ever", "a_permit_that_cannot_be_written_is_a_denial", "        if pending.outcome is None:\n            self._decided(", "        if False:\n            self._decided("),
     Mutant("a permit is counted off twice", "a_second_report_is_withheld_and_settles_nothing", "        if pending.outcome is None:\n            self._decided(", "        if True:\n            self._decided("),
     Mutant("a permit is counted for ever", "a_permit_is_sent_when_it_is_written_and_not_before", "        self._decided(pending)\n        limit", "        limit"),
     # what is below waits for what is undecided, and for nothing else
     Mutant("nobody below hears of it", "what_is_undecided_is_known_to_those_below_until_it_is_decided", "        self._parts.state.asked(action.id, action.task)\n", ""),
     Mutant("what is decided is waited for", "what_is_undecided_is_known_to_those_below_until_it_is_decided", "        self._parts.state.answered(pending.action.id)\n", ""),
-    Mutant("it stands still though others wait", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return not self.unread"),
-    Mutant("it stands still though more has come", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return self.point.undecided == 1 and self.point.this_turn == 1"),
-    Mutant("it stands still for each of many that come at once", "only_the_first_of_many_that_come_at_once_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return self.point.undecided == 1 and not self.unread"),
-    Mutant("it never stands still", "only_who_is_alone_stands_still_for_the_disk", "return self.point.undecided == 1 and self.point.this_turn == 1 and not self.unread", "return False"),
     Mutant("what ended is remembered as running", "a_permit_that_cannot_be_written_is_a_denial", "        self._by_action.pop(pending.action.id, None)\n", ""),
     Mutant("what ended is remembered as asked", "any order", "        self._pending.pop(pending.frame, None)\n", ""),
+]  # fmt: skip
+
+ANSWERS = [
+    Mutant("it stands still though others wait", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and self._point.this_turn == 1 and not self._connection.unread", "return not self._connection.unread"),
+    Mutant("it stands still though more has come", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and self._point.this_turn == 1 and not self._connection.unread", "return self._point.undecided == 1 and self._point.this_turn == 1"),
+    Mutant("it stands still for each of many that come at once", "only_the_first_of_many_that_come_at_once_stands_still_for_the_disk", "return self._point.undecided == 1 and self._point.this_turn == 1 and not self._connection.unread", "return self._point.undecided == 1 and not self._connection.unread"),
+    Mutant("it never stands still", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and self._point.this_turn == 1 and not self._connection.unread", "return False"),
+]  # fmt: skip
+
+CONNECTION = [
+    Mutant("a permit that is out counts as settled", "it_is_settled_when_no_permit_is_out", "*self.calls.outcomes", "*()"),
 ]  # fmt: skip
 
 PENDING = [
@@ -136,6 +142,14 @@ PENDING = [
     Mutant("a cancel reaches what is permitted", "a_cancel_after_the_permit_is_harmless", "        if self.outcome is None and self.drive is not None:\n", "        if self.drive is not None:\n"),
     Mutant("who reports is not answered", "a_reported_fate_is_the_one_that_is_settled", "        self.reported = report.id\n", ""),
 ]  # fmt: skip
+
+
+BROKEN = {deciding: DECIDING, answers: ANSWERS, connection: CONNECTION, pending: PENDING}
+"""Where one call is decided, and what is broken there."""
+
+DECISION_POINT = [mutant for mutants in BROKEN.values() for mutant in mutants]
+
+SAME = Mutant("as it is", "", "# the end\n", "")
 
 
 def mutated(mutant: Mutant, source: str = SOURCE) -> ModuleType:
@@ -201,21 +215,25 @@ def holds_its_word(kind: Any, by: str, root: Path) -> bool:
 
 def decision_point(mutant: Mutant | None) -> Any:
     """The connection with the mutant in it; without one, built in the same way."""
-    end = "# the end\n"
-    same = Mutant("as it is", "", end, "")
-    one, other = (mutant or same, same) if mutant in CONNECTION else (same, mutant or same)
-    module: Any = mutated(one, inspect.getsource(connection) + end * (one is same))
-    module.Pending = mutated(other, inspect.getsource(pending) + end * (other is same)).Pending  # type: ignore[attr-defined]
-    return module.Connection
+    one = built(connection, mutant)
+    calls = built(deciding, mutant)
+    calls.Pending = built(pending, mutant).Pending
+    one.Calls, one.Answers = calls.Calls, built(answers, mutant).Answers
+    return one.Connection
+
+
+def built(module: ModuleType, mutant: Mutant | None) -> Any:
+    source = inspect.getsource(module)
+    return mutated(mutant, source) if mutant in BROKEN[module] else mutated(SAME, source + SAME.was)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.tampers  # what a broken one writes need not verify
-@pytest.mark.parametrize("mutant", [*CONNECTION, *PENDING], ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", DECISION_POINT, ids=lambda mutant: mutant.name)
 def test_a_broken_decision_point_is_caught(mutant: Mutant, tmp_path: Path) -> None:
     assert not holds_its_word(decision_point(mutant), mutant.by, tmp_path)
 
 
-@pytest.mark.parametrize("name", sorted({mutant.by for mutant in [*CONNECTION, *PENDING]}))
+@pytest.mark.parametrize("name", sorted({mutant.by for mutant in DECISION_POINT}))
 def test_the_decision_point_itself_is_not(name: str, tmp_path: Path) -> None:
     assert holds_its_word(decision_point(None), name, tmp_path)

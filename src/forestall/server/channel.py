@@ -25,13 +25,14 @@ class Channel(asyncio.BufferedProtocol):
     """Whatever a peer does wrong ends its channel, and no other."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._incoming = bytearray(CHUNK)
         self._buffer = bytearray()
         self._busy = 0
         """Frames that are being handled beside the loop; those after them wait."""
-        self._ended = False
+        self.closed = False
+        """From then on nothing is sent."""
         self.spoke = False
         """Was something sent since it was last looked at?"""
         self._known = False
@@ -72,7 +73,7 @@ class Channel(asyncio.BufferedProtocol):
     def _read(self) -> None:
         """Every whole frame that has come."""
         try:
-            while not self._busy and not self._ended and (body := self._next()) is not None:
+            while not self._busy and not self.closed and (body := self._next()) is not None:
                 if len(body) > LARGE:
                     self.beside(self._decode_large(body))
                 else:
@@ -109,13 +110,13 @@ class Channel(asyncio.BufferedProtocol):
         except Exception as error:  # noqa: BLE001 - a fault of our own: nobody may be left waiting for it
             self.refuse(f"The connection ended because of a fault of Forestall's own ({type(error).__name__}).")
         self._busy -= 1
-        if not self._busy and not self._ended and self._transport is not None:
+        if not self._busy and not self.closed and self._transport is not None:
             self._transport.resume_reading()
             self._read()
 
     async def _decode_large(self, body: bytes) -> None:
         frame = await asyncio.to_thread(decode, body)
-        if not self._ended:
+        if not self.closed:
             self.handle(frame)
 
     @property
@@ -126,7 +127,7 @@ class Channel(asyncio.BufferedProtocol):
     # -- out, and the end
 
     def send(self, frame: dict[str, Any]) -> None:
-        if self._ended or self._transport is None:
+        if self.closed or self._transport is None:
             return
         self.spoke = True
         self._transport.write(encode(frame))
@@ -150,13 +151,13 @@ class Channel(asyncio.BufferedProtocol):
         self._end()
 
     def _end(self) -> None:
-        if not self._ended:
-            self._ended = True
+        if not self.closed:
+            self.closed = True
             self.ended()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run it as long as the channel or longer; `settled` waits for it."""
-        task: asyncio.Task[Any] = self._loop.create_task(work)
+        task: asyncio.Task[Any] = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

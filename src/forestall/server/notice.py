@@ -8,6 +8,9 @@ from collections.abc import Callable
 from forestall.core.reason import Reason
 from forestall.server.frames import LEASE_MS
 
+ENDED = frozenset({Reason.REVOKED, Reason.TASK_ENDED})
+"""Why a task is over, and not only suspended."""
+
 
 class Notice:
     """From when it is sent there is a lease's time to confirm it; then `late` is called."""

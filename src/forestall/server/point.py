@@ -334,7 +334,7 @@ def _say_fault(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
 
 def _connection_status(connection: Connection) -> dict[str, Any]:
     assert connection.grant is not None
-    counts = connection.counts
+    counts = connection.calls.counts
     return {
         "server": connection.peer.server,
         "client": connection.peer.asserted_name,

@@ -148,7 +148,7 @@ class Hand:
     async def greet(self) -> Connection:
         """One that has said who it is, and may have no answer yet."""
         connection = self._kind(self.point)
-        connection._loop = Timers(asyncio.get_running_loop())  # type: ignore[assignment]
+        connection.loop = Timers(asyncio.get_running_loop())  # type: ignore[assignment]
         connection.connection_made(Outward(connection))
         await self.rest()
         connection.handle({**HELLO, "nonce": self.sent(connection).pop()["nonce"]})
@@ -170,14 +170,14 @@ class Hand:
         """The request while it is decided or runs; it may be neither any more when this returns."""
         given = arguments or ({"to": "bob"} if tool == "send" else {"path": f"{number}", "content": ""})
         known: list[Pending] = []
-        pending = connection._pending
+        pending = connection.calls._pending
 
         class Seen(dict[int, Pending]):
             def __setitem__(self, key: int, value: Pending) -> None:
                 known.append(value)
                 super().__setitem__(key, value)
 
-        connection._pending = Seen(pending)
+        connection.calls._pending = Seen(pending)
         frame = {"type": "ask", "id": number, "tool": f"{SERVER}/{tool}", "pin": pin(tool), "arguments": given}
         connection.handle(frame)
         await self.rest()
@@ -207,7 +207,7 @@ class Hand:
 
     def undecided(self) -> int:
         """Counted anew: what is pending and has no permit out."""
-        return sum(one.outcome is None for each in self.connections for one in each._pending.values())
+        return sum(one.outcome is None for each in self.connections for one in each.calls._pending.values())
 
     def recorded(self, kind: Kind) -> list[str]:
         from tests.points import entries

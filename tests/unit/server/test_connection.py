@@ -313,7 +313,7 @@ async def what_is_undecided_is_known_to_those_below_until_it_is_decided(hand: Ha
 async def a_task_that_gets_out_of_hand_is_suspended_until_a_person_resumes_it(hand: Hand) -> None:
     connection = await hand.connect()
     assert connection.grant is not None
-    connection._watch.pace = Pace(calls=10, denials=3, same_call=10, too_deep=10)
+    connection.calls.watch.pace = Pace(calls=10, denials=3, same_call=10, too_deep=10)
     for number in range(1, 5):
         await hand.ask(connection, number, surprise="x")
     denied = [frame["decision"]["reason"] for frame in hand.sent(connection) if frame["type"] == "deny"]
@@ -332,7 +332,7 @@ async def a_task_that_gets_out_of_hand_is_suspended_until_a_person_resumes_it(ha
 @scenario
 async def a_task_whose_suspension_cannot_be_written_is_stopped_all_the_same(hand: Hand) -> None:
     connection = await hand.connect()
-    connection._watch.pace = Pace(calls=10, denials=0, same_call=10, too_deep=10)
+    connection.calls.watch.pace = Pace(calls=10, denials=0, same_call=10, too_deep=10)
     hand.disk.holds = True
     await hand.ask(connection, 1, surprise="x")
     hand.disk.answer(0, fails=True)
@@ -416,17 +416,17 @@ class AnyOrder:
     async def step(self, kind: str, which: int, more: str) -> None:
         hand = self.hand
         connection = hand.connections[which % len(hand.connections)]
-        if kind == "ask" and not connection._ended:
+        if kind == "ask" and not connection.closed:
             self.next += 1
             self.seen.append((connection, await hand.ask(connection, self.next, more)))
-        elif kind == "method" and not connection._ended:
+        elif kind == "method" and not connection.closed:
             self.next += 1
             connection.handle({"type": "method", "id": self.next, "method": "x/new", "direction": "client"})
         elif kind == "disk" and hand.disk.waiting:
             hand.disk.answer(which % len(hand.disk.waiting), fails=more == "fails")
         elif kind == "hold":
             hand.disk.holds = more == "holds"
-        elif kind == "cancel" and not connection._ended:
+        elif kind == "cancel" and not connection.closed:
             connection.handle({"type": "cancel", "id": self.next})
         elif kind == "timer" and self.seen:
             fire(self.seen[which % len(self.seen)][1])
@@ -439,7 +439,7 @@ class AnyOrder:
         self.check()
 
     async def _report(self, which: int, fate: str, *, again: bool) -> None:
-        out = [(one, pending) for one, pending in self.seen if pending.outcome is not None and not one._ended]
+        out = [(one, pending) for one, pending in self.seen if pending.outcome is not None and not one.closed]
         if again:
             out = [(one, pending) for one, pending in out if pending.reported is not None]
         if out:
