@@ -119,9 +119,13 @@ class Peer:
     async def gateway(cls, path: Path, **hello: Any) -> Peer:
         """An enforcement point in this process: all of them are one workload, this one."""
         peer = await cls.connect(path)
-        await peer.greet({"kind": "agent", "server": SERVER, "directory": "/tmp", **hello})
-        welcome = await peer.receive()
-        assert welcome["type"] == "welcome", welcome
+        try:
+            await peer.greet({"kind": "agent", "server": SERVER, "directory": "/tmp", **hello})
+            welcome = await peer.receive()
+            assert welcome["type"] == "welcome", welcome
+        except BaseException:
+            await peer.close()
+            raise
         peer.welcome = welcome
         return peer
 
