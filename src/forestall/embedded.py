@@ -25,6 +25,7 @@ from forestall.core.task import close_task
 from forestall.home import Home
 from forestall.pep import guard
 from forestall.pep.point import DecisionPoint
+from forestall.rules import load_rules, no_rules
 from forestall.run import run
 from forestall.server.listening import Lock, prepare
 from forestall.tokens import no_tokens
@@ -64,7 +65,7 @@ class _Embedded:
         prepare(home)
         self._lock = Lock.acquire(home.run / "lock")
         try:
-            self._parts = wire.build(home, load(home), wire.no_rules, no_tokens)
+            self._parts = wire.build(home, load(home), no_rules, no_tokens)
         except BaseException:
             self._lock.release()
             raise
@@ -112,7 +113,7 @@ class _Embedded:
         return self._parts.rules.mandates.get(name)
 
     def _declare(self, tools: Sequence[Tool]) -> None:
-        rules = wire.load_rules(self._home, tools)
+        rules = load_rules(self._home, tools)
         if not rules.policies:
             raise SetupError(f"{self._home.policy} holds no policy, so every call would be denied; write one.")
         self._parts.rules = rules

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from forestall.adapter.attest.digest import Digests
@@ -22,9 +22,8 @@ from forestall.adapter.ledger.log import FileLedger
 from forestall.adapter.signals.heard import Heard
 from forestall.adapter.store.state import LogState, open_state
 from forestall.adapter.store.waiting import until_settled
-from forestall.catalogue import FileCatalogue
-from forestall.catalogue import load as load_catalogue
-from forestall.config import Config, Runaway, load, load_mandates, socket_path
+from forestall.clock import Clock
+from forestall.config import Config, Runaway, load, socket_path
 from forestall.core.ask import (
     Admit,
     AwaitUpstream,
@@ -43,58 +42,22 @@ from forestall.core.ask import (
 )
 from forestall.core.control import Command
 from forestall.core.entry import Entry, Kind, Stream, ordered
-from forestall.core.errors import SetupError, Unavailable, cure
+from forestall.core.errors import Unavailable
 from forestall.core.label import CLEAN, Label
-from forestall.core.model import Action, Facts, Grant, Mandate, Permit, Tool
+from forestall.core.model import Action, Facts, Grant, Permit, Tool
 from forestall.core.own import SERVER
 from forestall.core.reason import Reason
 from forestall.core.runaway import Pace, Runaways
 from forestall.core.task import OPEN
 from forestall.home import VARIABLE, Home
-from forestall.policy import bundle
-from forestall.policy.cedar import CedarEngine
 from forestall.policy.schema import METHOD_TOOL
 from forestall.port import Position, Written
 from forestall.proof.fault import Fault, InvalidProof
 from forestall.risks import NO_RISKS, Risks, open_risks, risk_path
+from forestall.rules import Rules, load_rules, write_default_mandate
 from forestall.tokens import Tokens, TokensOf, open_tokens, renew
 
 Handler = Callable[[Any], Any]
-
-DEFAULT_MANDATE = """\
-# What a connection may do when it asks for no other mandate. Policy decides each call within it.
-purpose = "General work on this machine."
-tools = ["*"]
-effects = ["read", "write", "external", "destructive", "execute", "credential", "privilege"]
-lifetime_minutes = 1440
-"""
-"""Written where there are no mandates at all. It limits nothing that the policy does not: its owner narrows it."""
-
-
-class Clock:
-    """Milliseconds since the epoch that never step back: where the machine's clock does, time goes on from before."""
-
-    def __init__(self, wall: Callable[[], int] = time.time_ns, steady: Callable[[], int] = time.monotonic_ns) -> None:
-        self._wall, self._steady = wall, steady
-        self._ahead = wall() - steady()
-
-    def __call__(self) -> int:
-        steady = self._steady()
-        self._ahead = max(self._ahead, self._wall() - steady)
-        return (steady + self._ahead) // 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the owner wrote: replaced as a whole by a reload, so that no decision sees half of two."""
-
-    catalogue: FileCatalogue
-    engine: CedarEngine
-    mandates: Mapping[str, Mandate]
-    policies: int
-    """Of the owner, without the built-in ones."""
-    notice: str = ""
-    """What the owner should know, such as that nothing can be permitted."""
 
 
 @dataclass(slots=True)
@@ -173,33 +136,6 @@ class Parts:
                 closing.callback(self.tokens.close)
 
 
-def load_rules(home: Home, declared: Sequence[Tool] = ()) -> Rules:
-    """Catalogue, policy and mandates, checked against each other. `declared`: tools that a program declares in code.
-
-    Raises:
-        SetupError: one of them is malformed, or a policy does not validate.
-    """
-    catalogue = _with(load_catalogue(home.catalogue), declared)
-    policies, notice = bundle.from_texts({}), ""
-    if home.policy.is_dir():
-        policies = bundle.read(home.policy)
-    engine = CedarEngine.build(policies, catalogue.all(), load(home).posture)
-    engine.self_test()
-    count = sum(not policy.id.startswith(bundle.OWN_PREFIX) for policy in policies.policies)
-    if not count:
-        notice = f"{home.policy} holds no policy, so every call is denied; run `forestall init`, or write one."
-    elif not catalogue.all():
-        notice = f"{home.catalogue} holds no reviewed tool, so every call is denied; run `forestall init`."
-    return Rules(catalogue, engine, load_mandates(home), count, notice)
-
-
-def no_rules(home: Home) -> Rules:
-    """Before any tool is known, and so before a policy can be checked: nothing is permitted."""
-    return Rules(
-        FileCatalogue(), CedarEngine.build(bundle.from_texts({}), (), load(home).posture), load_mandates(home), 0
-    )
-
-
 def build(
     home: Home,
     config: Config | None = None,
@@ -217,7 +153,7 @@ def build(
     """
     config = load(home) if config is None else config
     interpreters = Interpreters(config.attest.interpreters)
-    _write_default_mandate(home)
+    write_default_mandate(home)
     rules, clock = rules_of(home), Clock()
     with ExitStack() as undo:
         pair = keys.load_or_create(home.keys, home.ledger, config.ledger.origin or None)
@@ -420,21 +356,3 @@ def _files(home: Home, config: Config, uids: tuple[int, ...]) -> Files:
     variables = {name: value for name in known if (value := os.environ.get(name))}
     user = homes[0] if homes else "/"
     return Files(OwnFiles.of(own, homes), user, {**variables, "HOME": user, VARIABLE: str(home.root)})
-
-
-def _with(catalogue: FileCatalogue, declared: Sequence[Tool]) -> FileCatalogue:
-    for tool in declared:
-        if any(known.server == tool.server for known in catalogue.all()):
-            raise SetupError(f"The catalogue has a server {tool.server!r} already; give the guard another `name`.")
-    return replace(catalogue, tools={**catalogue.tools, **{tool.id: tool for tool in declared}})
-
-
-def _write_default_mandate(home: Home) -> None:
-    """Where there is no directory of mandates, a home is new."""
-    if home.mandates.exists():
-        return
-    try:
-        home.mandates.mkdir(mode=0o700, parents=True)
-        (home.mandates / "default.toml").write_text(DEFAULT_MANDATE)
-    except OSError as error:
-        raise SetupError(f"{home.mandates} cannot be made: {cure(error)}.") from None

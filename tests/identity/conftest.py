@@ -15,10 +15,10 @@ from forestall.adapter.oidc.checking import Check, check_blocking
 from forestall.adapter.oidc.keys import Times
 from forestall.adapter.oidc.verifier import Verifier
 from forestall.adapter.oidc.web import Request, Web
+from forestall.clock import Clock
 from forestall.home import Home
 from forestall.identities import load_identities
 from forestall.proof.algorithm import Algorithm
-from forestall.wire import Clock
 from tests.identity.provider import AUDIENCE, HERE, WAIT_S, Provider
 from tests.tokens import key
 

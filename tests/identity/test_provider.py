@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from forestall.adapter.oidc.checking import check_blocking, check_on_loop
 from forestall.adapter.oidc.verifier import Verifier
+from forestall.clock import Clock
 from forestall.identities import load_identities
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.client_assertion import make_assertion
@@ -19,7 +20,6 @@ from forestall.proof.fault import Fault
 from forestall.proof.jwk import SigningKey
 from forestall.proof.oidc import Workload
 from forestall.proof.user import User
-from forestall.wire import Clock
 from tests.identity.conftest import IMPATIENT_S, TIMES, World
 from tests.identity.provider import HERE, WAIT_S, Provider
 from tests.tokens import key, refused, token

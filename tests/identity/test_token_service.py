@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from forestall.clock import Clock
 from forestall.proof.fault import Fault
-from forestall.wire import Clock
 from tests.desk import IDENTITY, Desk, desk_at, exchange, opening
 from tests.identity.conftest import World
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from forestall import wire
 from forestall.cli.serve import _command as tell_serve
 from forestall.core.errors import ForestallError
 from forestall.home import Home
+from forestall.rules import DEFAULT_MANDATE
 from forestall.setup.listing import Listing, list_tools
 from forestall.setup.process import Command
 from forestall.setup.review import Wishes, review
@@ -38,7 +38,7 @@ def home_of(
         home.policy.mkdir()
         (home.policy / "own.cedar").write_text(policy)
         home.mandates.mkdir()
-        (home.mandates / "default.toml").write_text(wire.DEFAULT_MANDATE)
+        (home.mandates / "default.toml").write_text(DEFAULT_MANDATE)
         if settings:
             home.config.write_text(settings)
         yield home

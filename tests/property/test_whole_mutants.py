@@ -15,6 +15,7 @@ from forestall import wire
 from forestall.adapter.store import saved
 from forestall.adapter.store.memory import Memory
 from forestall.adapter.store.state import LogState
+from forestall.clock import Clock
 from forestall.core import attenuate, delegate, flow
 from forestall.core.ask import Confirm
 from forestall.core.budget import uses
@@ -109,7 +110,7 @@ def anybody_may_use_a_grant(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_clock_follows_the_machines(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(wire.Clock, "__call__", lambda clock: clock._wall() // 1_000_000)
+    patch.setattr(Clock, "__call__", lambda clock: clock._wall() // 1_000_000)
 
 
 def a_record_that_failed_is_called_good(patch: pytest.MonkeyPatch) -> None:

@@ -25,41 +25,8 @@ from forestall.home import Home
 from forestall.policy.cedar import CedarEngine
 from forestall.server.listening import prepare
 from forestall.testing.world import AGENT, GRANT, PERMITTED, TOOL, action, facts
-from forestall.wire import Clock, Parts, build, confirm, handlers, load_rules, order, order_blocking, record_blocking
+from forestall.wire import Parts, build, confirm, handlers, order, order_blocking, record_blocking
 from tests.points import make_home
-
-
-class Time:
-    """A machine's two clocks, in nanoseconds."""
-
-    def __init__(self) -> None:
-        self.wall, self.steady = 1_000_000_000_000, 5_000_000
-
-    def go(self, wall_ms: int, steady_ms: int | None = None) -> None:
-        self.wall += wall_ms * 1_000_000
-        self.steady += (wall_ms if steady_ms is None else steady_ms) * 1_000_000
-
-
-def test_a_clock_that_is_set_back_goes_on_from_where_it_was() -> None:
-    time = Time()
-    clock = Clock(lambda: time.wall, lambda: time.steady)
-    start = clock()
-    time.go(10)
-    assert clock() == start + 10
-    time.go(-3_600_000, 5)
-    assert clock() == start + 15, "an hour back is no hour more for what expires"
-    time.go(10)
-    assert clock() == start + 25
-
-
-def test_a_clock_that_is_set_forward_or_slept_is_followed() -> None:
-    time = Time()
-    clock = Clock(lambda: time.wall, lambda: time.steady)
-    start = clock()
-    time.go(3_600_000, 5)
-    assert clock() == start + 3_600_000
-    time.go(-3_600_000, 5)
-    assert clock() == start + 3_600_005
 
 
 def test_a_new_home_gets_keys_once_and_a_mandate(tmp_path: Path) -> None:
@@ -113,12 +80,6 @@ def test_a_reload_replaces_all_or_nothing(tmp_path: Path) -> None:
         parts.reload()
     assert parts.rules is before
     parts.close()
-
-
-def test_rules_are_read_without_opening_anything(tmp_path: Path) -> None:
-    home = make_home(tmp_path)
-    rules = load_rules(home)
-    assert (rules.policies, len(rules.catalogue.all()), rules.notice) == (4, 4, "")
 
 
 def test_a_peer_is_its_uid_and_its_server() -> None:

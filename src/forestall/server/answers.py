@@ -10,8 +10,9 @@ from forestall.core.ask import CannotDo, FindTool, Gather, Perform, Record, Veri
 from forestall.core.model import Facts, Subject, Tool
 from forestall.core.reason import Reason
 from forestall.policy.schema import METHOD_TOOL
+from forestall.rules import Rules
 from forestall.server.door import seen_by
-from forestall.wire import Handler, Rules, find_tool, gather, handlers, record
+from forestall.wire import Handler, find_tool, gather, handlers, record
 
 if TYPE_CHECKING:
     from forestall.server.connection import Connection

@@ -15,8 +15,8 @@ from forestall.policy import bundle, cases
 from forestall.policy.cases import Case
 from forestall.policy.cedar import CedarEngine, compile_tools
 from forestall.policy.schema import schema
+from forestall.rules import DEFAULT_MANDATE
 from forestall.setup.files import make_directory, replace
-from forestall.wire import DEFAULT_MANDATE
 
 POLICY = """\
 // Written by `forestall init`; from here on it is yours. `forestall check` says whether it is sound, `forestall test`

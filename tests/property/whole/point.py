@@ -15,6 +15,7 @@ import pytest
 
 from forestall import wire
 from forestall.adapter.store.index import Index
+from forestall.clock import Clock
 from forestall.core.ask import (
     CannotDo,
     Confirm,
@@ -34,6 +35,7 @@ from forestall.core.model import Assurance, Permit, Subject
 from forestall.core.reason import Reason
 from forestall.core.sweep import sweep
 from forestall.home import Home
+from forestall.rules import Rules, load_rules
 from forestall.run import Drive, run_async
 from tests.controls.room import EFFECTS, SERVER, definition, statement
 from tests.property.whole.disk import Disk
@@ -75,10 +77,8 @@ path = "out/*"
 SLOW = (Verify, FindTool, FindGrant, Gather, Evaluate, Reserve)
 """What may be answered late: with what was true when it was asked."""
 
-_RULES: dict[str, wire.Rules] = {}
+_RULES: dict[str, Rules] = {}
 """By the text of the policy: to compile one takes longer than all else here."""
-
-_CLOCK, _LOAD_RULES = wire.Clock, wire.load_rules
 
 
 @dataclass(eq=False)
@@ -103,7 +103,7 @@ class Point:
         self.home = Home(Path(self._folder.name) / "home")
         self._work = Path(self._folder.name) / "work"
         self._furnish()
-        self._patch.setattr(wire, "Clock", lambda: _CLOCK(lambda: self.wall * 10**6, lambda: self.steady * 10**6))
+        self._patch.setattr(wire, "Clock", lambda: Clock(lambda: self.wall * 10**6, lambda: self.steady * 10**6))
         self._patch.setattr(wire, "load_rules", self._rules)
         self.parts = self._build()
         self._before: bytes | None = None
@@ -121,10 +121,10 @@ class Point:
     def write_policy(self, name: str) -> None:
         (self.home.policy / "owner.cedar").write_text(POLICIES[name])
 
-    def _rules(self, home: Home) -> wire.Rules:
+    def _rules(self, home: Home) -> Rules:
         text = (home.policy / "owner.cedar").read_text()
         if text not in _RULES:
-            _RULES[text] = _LOAD_RULES(home)
+            _RULES[text] = load_rules(home)
         return _RULES[text]
 
     def _build(self) -> wire.Parts:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from forestall.adapter.ledger.log import FileLedger
+from forestall.clock import Clock
 from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.model import Assurance, Grant
 from forestall.port import Position
@@ -24,7 +25,6 @@ from forestall.proof.jwk import key_set
 from forestall.proof.user import user_id
 from forestall.server.oauth.authenticate import SVID_ASSERTION_TYPE
 from forestall.testing.authority import Authority, Issued
-from forestall.wire import Clock
 from tests.desk import IDENTITY, ISSUER, Answer, Desk, desk_at, exchange, keys_of, opening
 from tests.tokens import key, token
 from tests.unit.adapter.oidc.site import WAIT_S, Asked, Site
