@@ -24,7 +24,7 @@ from forestall.core.ask import (
 from forestall.core.effects import Confidence, Effect
 from forestall.core.entry import Kind, Stream
 from forestall.core.label import CLEAN, WORST, Confidentiality, Integrity, Label
-from forestall.core.model import Action, Approval, Decision, Deny, Done, Fate, Hold, Result, Ruling, Undone
+from forestall.core.model import Action, Approval, Decision, Deny, Done, Fate, Hold, Quantity, Result, Ruling, Undone
 from forestall.core.reason import Reason
 from forestall.run import run
 from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, Fault, World, action, facts, shown_of
@@ -51,6 +51,7 @@ def approved(ruling: Ruling, *consents: Consent, **more: Any) -> dict[str, Any]:
     return {"ruling": ruling, "subject": ASKER, "said": consents, "shown": replace(was, **shown), **more}
 
 
+SMALL = replace(GRANT, budget={Quantity.BYTES: 100}, per_call={Quantity.BYTES: 2})
 FORBIDDEN = Ruling(Decision.DENY, "b", "s", Reason.FORBIDDEN, ("no",))
 WAITS = replace(PERMITTED, after_upstream=True)
 EMPTY_PERMIT = Ruling(Decision.PERMIT, "b", "s")
@@ -75,6 +76,10 @@ SCENARIOS = [
     Scenario("permit", {}),
     Scenario("permit with a credential", {"ruling": CREDENTIALED}),
     Scenario("the tool fails", {"result": Result("no", failed=True)}),
+    Scenario("the output is as much as may be", {"grant": SMALL, "result": Result("ab", used={Quantity.BYTES: 2})}),
+    Scenario("the output is too much", {"grant": SMALL, "result": Result("abc", used={Quantity.BYTES: 3})}),
+    Scenario("too much failed", {"grant": SMALL, "result": Result("abc", failed=True, used={Quantity.BYTES: 3})}),
+    Scenario("nobody knows how much", {"grant": SMALL, "result": Result("abc", used={Quantity.ROWS: 3})}),
     Scenario("the door does not start it", {"result": NotStarted(Reason.CANCELLED), "ruling": CREDENTIALED}),
     Scenario("the door is lost", {"result": CannotDo(), "ruling": CREDENTIALED}),
     Scenario("forbidden", {"ruling": FORBIDDEN}, Reason.FORBIDDEN),
@@ -252,6 +257,10 @@ def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
         "9 budget kept": isinstance(outcome, Deny) and _kept(scenario, world),
         "9 budget not reserved (promise 4)": _count(world.asked, Perform) > 0 and _count(world.done, Reserve) != 1,
         "11 a permit does not name what approved it": any(_nameless(world, ask) for ask in _all(world.asked, Record)),
+        "12 released more than one call may have": isinstance(outcome, Done) and _is_too_much(outcome.result),
+        "12 withheld what one call may have": not world.faults
+        and _is_withheld(outcome)
+        and not _is_too_much(world.result),
         "2 permit not durable (promise 2)": any(e.kind == Kind.PERMITTED and not e.durable for e in world.entries),
         "2 permit does not expire (promise 3)": any(_immortal(ask.permit) for ask in _all(world.asked, Perform)),
         "10 released without having been confirmed (promise 8)": _acts_unconfirmed(world),
@@ -259,6 +268,14 @@ def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
         "1 authority not looked up (promise 4)": _count(world.asked, Perform) > 0 and not _count(world.done, FindGrant),
     }
     return [rule for rule, broken in checks.items() if broken]
+
+
+def _is_too_much(result: Any) -> bool:
+    return isinstance(result, Result) and result.used.get(Quantity.BYTES, 0) > 2
+
+
+def _is_withheld(outcome: Any) -> bool:
+    return isinstance(outcome, Undone) and outcome.reason is Reason.BUDGET
 
 
 def _all(asks: list[Any], *kinds: type) -> list[Any]:

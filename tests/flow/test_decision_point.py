@@ -384,6 +384,87 @@ def test_a_budget_is_spent_by_recorded_permits(home: Home) -> None:
     play(home, scenario)
 
 
+LIMITED = """\
+purpose = "x"
+tools = ["files/*"]
+effects = ["read", "write"]
+lifetime_minutes = 5
+[budget]
+"""
+
+
+def test_an_output_that_is_more_than_one_call_may_have_is_withheld_and_counts_all_the_same(home: Home) -> None:
+    home.mandates.mkdir()
+    (home.mandates / "default.toml").write_text(f"{LIMITED}rows = {{ total = 30, call = 10 }}\n")
+
+    async def scenario(_: Point) -> None:
+        peer = await Peer.gateway(home.socket)
+        first = await peer.ask()
+        assert first["permit"]["measure"] == ["rows"]
+        assert (await peer.performed(first, used={"rows": 4}))["type"] == "release"
+        second = await peer.ask()
+        told = await peer.performed(second, used={"rows": 17})
+        assert (told["type"], told["reason"]) == ("withhold", "budget")
+        assert "withheld" in told["sentence"]
+        assert (await peer.ask())["decision"]["reason"] == "budget", "4 and 17 of 30 leave no room for one more call"
+        assert [(entry["fate"], entry["used"]) for entry in entries(home) if entry["kind"] == "settled"] == [
+            ("done", {"rows": 4}),
+            ("done", {"rows": 17}),
+        ]
+        await peer.close()
+
+    play(home, scenario)
+
+
+def test_a_call_that_nobody_measured_has_used_all_that_was_reserved(home: Home) -> None:
+    home.mandates.mkdir()
+    (home.mandates / "default.toml").write_text(f"{LIMITED}bytes = {{ total = 20, call = 10 }}\n")
+
+    async def scenario(_: Point) -> None:
+        peer = await Peer.gateway(home.socket)
+        for _turn in range(2):
+            permit = await peer.ask()
+            assert permit["permit"]["measure"] == ["bytes"]
+            assert (await peer.performed(permit))["type"] == "release"
+        assert (await peer.ask())["decision"]["reason"] == "budget"
+        await peer.close()
+
+    play(home, scenario)
+
+
+def test_a_call_that_runs_longer_than_one_may_is_given_up(home: Home) -> None:
+    home.mandates.mkdir()
+    (home.mandates / "default.toml").write_text(f"{LIMITED}seconds = {{ total = 60, call = 0 }}\n")
+
+    async def scenario(_: Point) -> None:
+        peer = await Peer.gateway(home.socket)
+        permit = await peer.ask()
+        assert "measure" not in permit["permit"]
+        await until_async(lambda: "settled" in kinds(home))
+        assert entries(home)[-1]["fate"] == "ambiguous"
+        assert (await peer.performed(permit))["type"] == "withhold"
+        await peer.close()
+
+    play(home, scenario)
+
+
+@pytest.mark.parametrize(
+    "used",
+    [7, [], {"rows": -1}, {"rows": 1.5}, {"rows": True}, {"rows": 2**53}, {"spend": 1}, {"seconds": 1}, {"x": 1}],
+)
+def test_a_report_of_what_no_call_uses_ends_the_connection(home: Home, used: object) -> None:
+    async def scenario(_: Point) -> None:
+        peer = await Peer.gateway(home.socket)
+        permit = await peer.ask()
+        peer.request("performed", permit=permit["permit"]["id"], fate="done", used=used)
+        assert (await peer.receive())["type"] == "refused"
+        assert await peer.ended()
+        await peer.close()
+
+    play(home, scenario)
+    assert entries(home)[-2]["fate"] == "ambiguous"
+
+
 def test_a_mandate_that_is_not_there_is_refused_by_name(home: Home) -> None:
     async def scenario(_: Point) -> None:
         peer = await Peer.connect(home.socket)

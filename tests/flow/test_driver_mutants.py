@@ -114,7 +114,7 @@ DECIDING = [
     # who is undecided
     Mutant("a refusal is counted for ever", "a_permit_that_cannot_be_written_is_a_denial", "        if pending.outcome is None:\n            self._decided(", "        if False:\n            self._decided("),
     Mutant("a permit is counted off twice", "a_second_report_is_withheld_and_settles_nothing", "        if pending.outcome is None:\n            self._decided(", "        if True:\n            self._decided("),
-    Mutant("a permit is counted for ever", "a_permit_is_sent_when_it_is_written_and_not_before", "        self._decided(pending)\n        limit", "        limit"),
+    Mutant("a permit is counted for ever", "a_permit_is_sent_when_it_is_written_and_not_before", "        self._decided(pending)\n        seconds", "        seconds"),
     # what is below waits for what is undecided, and for nothing else
     Mutant("nobody below hears of it", "what_is_undecided_is_known_to_those_below_until_it_is_decided", "        self._parts.state.asked(action.id, action.task)\n", ""),
     Mutant("what is decided is waited for", "what_is_undecided_is_known_to_those_below_until_it_is_decided", "        self._parts.state.answered(pending.action.id)\n", ""),
@@ -134,7 +134,7 @@ CONNECTION = [
 ]  # fmt: skip
 
 PENDING = [
-    Mutant("a failure is a success", "a_reported_fate_is_the_one_that_is_settled", "failed=report.fate is Fate.FAILED", "failed=False"),
+    Mutant("a failure is a success", "a_reported_fate_is_the_one_that_is_settled", "failed = report.fate is Fate.FAILED", "failed = False"),
     Mutant("not started is ambiguous", "a_reported_fate_is_the_one_that_is_settled", "NotStarted(Reason.CANCELLED, report.detail)", "CannotDo(Reason.CANCELLED, report.detail)"),
     Mutant("ambiguous is not started", "a_reported_fate_is_the_one_that_is_settled", "CannotDo(Reason.UNAVAILABLE, report.detail)", "NotStarted(Reason.UNAVAILABLE, report.detail)"),
     Mutant("what is given up is not started", "a_connection_that_is_lost_while_its_permit_is_out_leaves_it_ambiguous", "CannotDo(Reason.UNAVAILABLE, why)", "NotStarted(Reason.UNAVAILABLE, why)"),

@@ -7,6 +7,7 @@ import gc
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,13 +16,13 @@ from forestall.core.ask import CannotDo, Perform, Record
 from forestall.core.entry import Kind
 from forestall.core.errors import InvalidInput, OutcomeUnknown, Refused, Unavailable
 from forestall.core.flow import govern
-from forestall.core.model import Decision, Result, Ruling
+from forestall.core.model import Decision, Quantity, Result, Ruling
 from forestall.core.reason import Reason
 from forestall.pep.halves import Halves
 from forestall.run import run
 from forestall.testing.world import Fault, World, action
 from tests.flow.scenarios import SCENARIOS
-from tests.guards import Program
+from tests.guards import EVERYTHING, Program
 
 FORBIDDEN = Ruling(Decision.DENY, "b", "s", Reason.FORBIDDEN, ("no",))
 
@@ -107,6 +108,43 @@ def _performed(world: World, ask: Perform) -> Result | CannotDo:
 
 
 # -- decided at the first step
+
+
+LIMITED = replace(
+    EVERYTHING, budget={Quantity.ROWS: 9, Quantity.BYTES: 99}, per_call={Quantity.ROWS: 3, Quantity.BYTES: 9}
+)
+
+
+@pytest.mark.parametrize(("output", "released"), [([1, 2, 3], True), ([1, 2, 3, 4], False), ("12345678", False)])
+def test_an_output_that_is_more_than_one_call_may_have_is_let_out_to_nobody(output: Any, *, released: bool) -> None:
+    program = Program(mandate=LIMITED)
+
+    @program.guard.tool(effects={"read"})
+    def query() -> Any:
+        return output
+
+    with program.guard.task("read"):
+        if released:
+            assert query() == output
+        else:
+            with pytest.raises(Refused, match="was carried out; its output is withheld") as refused:
+                query()
+            assert refused.value.decision.reason is Reason.BUDGET
+    assert program.fates() == ["done"]
+
+
+def test_what_is_no_json_is_not_measured_and_counts_as_all_that_was_reserved() -> None:
+    program = Program(mandate=LIMITED)
+
+    @program.guard.tool(effects={"read"})
+    def look() -> object:
+        return program
+
+    with program.guard.task("read"):
+        for _turn in range(3):
+            assert look() is program
+        with pytest.raises(Refused, match="budget"):
+            look()
 
 
 def test_nothing_is_decided_before_the_first_step(reader: Reader) -> None:

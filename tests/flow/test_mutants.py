@@ -42,6 +42,9 @@ MUTANTS = [
     # promise 3: at most once, and soon
     Mutant("performed twice", "3", PERFORM, f"(yield Perform(permit, action, lease)); {PERFORM}"),
     Mutant("retried when it is lost", "3", "        assert isinstance(outcome, Undone)\n", "        (yield Perform(permit, action, None))\n        assert isinstance(outcome, Undone)\n"),
+    Mutant("as much as it likes", "12", "exceeds(outcome.result.used, outcome.permit.limits)", "False"),
+    Mutant("nothing is little enough", "12 withheld", "exceeds(outcome.result.used, outcome.permit.limits)", "outcome.permit.limits"),
+    Mutant("no call has limits", "12", "limits=grant.per_call if grant is not None else NOTHING", "limits=NOTHING"),
     Mutant("a permit for ever", "2 permit does not expire", "action.at + PERMIT_LIFETIME_MS", "action.at + 10**12"),
     # promise 4: authority
     Mutant("grant is not checked", "4", "if against is not None:", "if against is Reason.NO_GRANT:"),

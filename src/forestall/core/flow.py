@@ -15,6 +15,7 @@ effects, and `tests/flow/test_mutants.py` breaks each of them and sees it caught
 10. A permit that does not stand once it is recorded, because its task was ended or stopped meanwhile, is released to
     nobody: it is settled as not started.
 11. A held action runs only where policy holds it and people's approvals count; each of them is used up by its permit.
+12. An output that is more than one call may have is released to nobody, and counts all the same.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ from forestall.core.ask import (
 )
 from forestall.core.entry import Entry, denied, held, permitted, settled
 from forestall.core.grant import objection
+from forestall.core.measure import exceeds
 from forestall.core.model import (
+    NOTHING,
     Action,
     Decision,
     Deny,
@@ -110,13 +113,15 @@ def decide(action: Action, known: Known) -> Flow[Permit | Deny | Hold]:
         ruling = yield Evaluate(Question(subject, grant, tool, action.arguments, facts))
         if not ruling.after_upstream or not (yield AwaitUpstream(action)):
             break
-    decision = conclude(ruling, action, tool, facts)
+    decision = conclude(ruling, action, tool, facts, grant)
     if isinstance(decision, Hold):
         return (yield from ask_people(decision, ruling, action, known))
     return decision
 
 
-def conclude(ruling: Ruling, action: Action, tool: Tool, facts: Facts) -> Permit | Deny | Hold:
+def conclude(
+    ruling: Ruling, action: Action, tool: Tool, facts: Facts, grant: Grant | None = None
+) -> Permit | Deny | Hold:
     """Make policy's ruling a decision about this action. What is neither permit nor hold is a denial."""
     if ruling.decision is Decision.PERMIT and ruling.policies:
         return Permit(
@@ -131,6 +136,7 @@ def conclude(ruling: Ruling, action: Action, tool: Tool, facts: Facts) -> Permit
             policy_digest=ruling.policy_digest,
             expires_at=action.at + PERMIT_LIFETIME_MS,
             credential=ruling.credential,
+            limits=grant.per_call if grant is not None else NOTHING,
         )
     if ruling.decision is Decision.HOLD:
         if not ruling.approvals or not all(approval.approvers for approval in ruling.approvals):
@@ -150,7 +156,7 @@ def ask_people(hold: Hold, ruling: Ruling, action: Action, known: Known) -> Flow
         return hold
     if isinstance(answer, Reason):
         return Deny(action.id, answer, ruling.policies, ruling.policy_digest)
-    decision = conclude(replace(ruling, decision=Decision.PERMIT), action, known.tool, known.facts)
+    decision = conclude(replace(ruling, decision=Decision.PERMIT), action, known.tool, known.facts, known.grant)
     return replace(decision, approvals=answer) if isinstance(decision, Permit) else decision
 
 
@@ -202,6 +208,8 @@ def settle(outcome: Done | Undone) -> Flow[Outcome]:
     except CannotDo as error:
         fate = outcome.fate if isinstance(outcome, Undone) else Fate.AMBIGUOUS
         return Undone(outcome.permit, fate, error.reason, f"the outcome was not recorded: {error.detail}")
+    if isinstance(outcome, Done) and exceeds(outcome.result.used, outcome.permit.limits):
+        return Undone(outcome.permit, _fate(outcome.result), Reason.BUDGET, "more than one call may have")
     return outcome
 
 
@@ -209,8 +217,11 @@ def _settlement(outcome: Done | Undone, at: int) -> Entry:
     if isinstance(outcome, Undone):
         return settled(outcome.permit, outcome.fate, at, detail=outcome.detail)
     result: Result = outcome.result
-    fate = Fate.FAILED if result.failed else Fate.DONE
-    return settled(outcome.permit, fate, at, output=result.digest, used=result.used)
+    return settled(outcome.permit, _fate(result), at, output=result.digest, used=result.used)
+
+
+def _fate(result: Result) -> Fate:
+    return Fate.FAILED if result.failed else Fate.DONE
 
 
 def refuse(decision: Deny | Hold, action: Action, known: Known) -> Flow[Outcome]:

@@ -376,6 +376,8 @@ class Permit:
     credential: str | None = None
     approvals: tuple[str, ...] = ()
     """Ids of those that it uses up."""
+    limits: Mapping[Quantity, int] = field(default_factory=_nothing)
+    """The most that the call may use, as its grant has it: what was reserved for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,7 +445,9 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """A permitted action whose output is not released: it did not start, nobody knows, or it could not be recorded."""
+    """A permitted action whose output is not released: it did not start, nobody knows, it could not be recorded, or it
+    is more than one call may have.
+    """
 
     permit: Permit
     fate: Fate

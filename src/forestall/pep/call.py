@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from inspect import isawaitable
@@ -22,7 +22,8 @@ from forestall.core.canonical import canonical, digest
 from forestall.core.errors import ForestallError, InvalidInput, OutcomeUnknown, Refused
 from forestall.core.flow import govern
 from forestall.core.label import Label
-from forestall.core.model import Action, Deny, Done, Facts, Fate, Hold, Outcome, Result, Undone
+from forestall.core.measure import rows
+from forestall.core.model import NOTHING, Action, Deny, Done, Facts, Fate, Hold, Outcome, Quantity, Result, Undone
 from forestall.core.reason import Reason
 from forestall.pep.halves import Halves
 from forestall.pep.point import DecisionPoint
@@ -155,11 +156,18 @@ class Call:
         return partial(self._signature.function, *self._receiver, *args, **kwargs)
 
     def _result(self, value: object, digest: str | None) -> Result:
-        if digest is None:
-            watch = OutputDigest(self.action.salt)
-            watch.add(value)
-            digest = watch.text()
-        return Result(value, digest=digest)
+        if digest is not None:  # of a stream, which was let out item by item: what was reserved for it counts as used
+            return Result(value, digest=digest)
+        watch = OutputDigest(self.action.salt)
+        watch.add(value)
+        return Result(value, digest=watch.text(), used=self._measured(value, watch.size))
+
+    def _measured(self, value: object, size: int | None) -> Mapping[Quantity, int]:
+        """How much it is, of what its task limits. What is not JSON has no size: then all that was reserved counts."""
+        waiting = self._halves.waiting
+        if waiting is None or not waiting.permit.limits or size is None:
+            return NOTHING
+        return {Quantity.BYTES: size, Quantity.ROWS: rows(value)}
 
     def _released(self, outcome: Outcome) -> Any:
         if isinstance(outcome, Done):
@@ -179,6 +187,9 @@ class Call:
 
     def _refusal(self, outcome: Outcome) -> ForestallError:
         assert not isinstance(outcome, Done)
+        if isinstance(outcome, Undone) and outcome.fate in {Fate.DONE, Fate.FAILED}:
+            why = "was carried out; its output is withheld, because it is more than one call may have."
+            return Refused(_decision(outcome), f"{self.action.tool} {why}")
         if isinstance(outcome, Undone) and outcome.fate is not Fate.NOT_STARTED:
             return OutcomeUnknown(
                 f"{self.action.tool} was started, and what became of it is not known; "
@@ -222,14 +233,19 @@ class OutputDigest:
 
     def __init__(self, salt: bytes) -> None:
         self._hash: Any = hashlib.sha256(salt)
+        self.size: int | None = 0
+        """Bytes of its canonical form, line ends not counted; None where it has none."""
 
     def add(self, value: object) -> None:
         if self._hash is None:
             return
         try:
-            self._hash.update(canonical(value) + b"\n")
+            form = canonical(value)
         except (InvalidInput, RecursionError):
-            self._hash = None
+            self._hash = self.size = None
+        else:
+            self._hash.update(form + b"\n")
+            self.size = (self.size or 0) + len(form)
 
     def text(self) -> str:
         return "" if self._hash is None else f"sha256:{self._hash.hexdigest()}"

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from forestall.core.action import ask_for
 from forestall.core.ask import NotStarted, Perform
+from forestall.core.canonical import MAX_SAFE_INTEGER
 from forestall.core.errors import InvalidInput
 from forestall.core.flow import Known, govern, refuse
-from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Outcome, Result, Undone
+from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Outcome, Quantity, Result, Undone
 from forestall.core.reason import Reason
 from forestall.core.runaway import Watch
 from forestall.policy.schema import METHOD_TOOL
@@ -235,7 +236,8 @@ class Calls:
             pending.timer.cancel()
         pending.outcome = outcome = self._connection.loop.create_future()
         self._decided(pending)
-        limit = self._parts.config.serve.outcome_timeout_s
+        seconds = ask.permit.limits.get(Quantity.SECONDS, MAX_SAFE_INTEGER)
+        limit = min(self._parts.config.serve.outcome_timeout_s, seconds)
         pending.timer = self._connection.loop.call_later(limit, self._give_up, pending, "there was no report in time")
         self.counts.permitted += 1
         heed(self._point, self._grant, self.watch.permitted(pending.action))
@@ -268,7 +270,10 @@ class Calls:
             case _ if pending.reported is not None:
                 fate = outcome.fate if isinstance(outcome, Undone) else Fate.AMBIGUOUS
                 why = self._connection.stopped.advice.sentence if self._connection.stopped in ENDED else withheld(fate)
-                self._connection.send({"type": "withhold", "id": pending.reported, "sentence": why})
+                frame = {"type": "withhold", "id": pending.reported, "sentence": why}
+                if isinstance(outcome, Undone) and outcome.reason is Reason.BUDGET:
+                    frame["reason"] = outcome.reason.value
+                self._connection.send(frame)
             case _:
                 pass  # the connection is gone, or the permit ran out of time: there is no frame to answer
 

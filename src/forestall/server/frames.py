@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from forestall.core.canonical import MAX_SAFE_INTEGER
 from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.errors import InvalidInput
-from forestall.core.model import Deny, Fate, Hold, Permit, Risk
+from forestall.core.measure import MEASURED
+from forestall.core.model import NOTHING, Deny, Fate, Hold, Permit, Quantity, Risk
 from forestall.core.reason import Reason
 from forestall.frame import PROTOCOL
 from forestall.policy.schema import METHOD_SERVER
@@ -87,6 +89,7 @@ class Performed:
     fate: Fate
     digest: str
     detail: str
+    used: Mapping[Quantity, int] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,16 @@ def read_performed(frame: Mapping[str, Any]) -> Performed:
     detail = frame.get("detail", "")
     if not isinstance(detail, str):
         raise InvalidInput("`detail` is not a text.")
-    return Performed(frame_id(frame), _text(frame, "permit"), fate, digest, detail[:MAX_TEXT])
+    used = _used(frame["used"]) if "used" in frame else NOTHING
+    return Performed(frame_id(frame), _text(frame, "permit"), fate, digest, detail[:MAX_TEXT], used)
+
+
+def _used(value: object) -> dict[Quantity, int]:
+    if not isinstance(value, dict) or not value.keys() <= set(MEASURED):
+        raise InvalidInput(f"`used` is an object that says how many {' and '.join(MEASURED)}.")
+    if not all(type(amount) is int and 0 <= amount <= MAX_SAFE_INTEGER for amount in value.values()):
+        raise InvalidInput("What was used is a whole number.")
+    return {Quantity(name): amount for name, amount in value.items()}
 
 
 def read_refused(frame: Mapping[str, Any]) -> Told:
@@ -235,6 +247,8 @@ def permit_frame(frame: int, permit: Permit, at: int) -> dict[str, Any]:
         "expires_at": permit.expires_at,
         "start_by": min(permit.expires_at, at + LEASE_MS),
     }
+    if counted := [quantity.value for quantity in MEASURED if quantity in permit.limits]:
+        shown["measure"] = counted
     return {"type": "permit", "id": frame, "permit": shown}
 
 

@@ -38,7 +38,8 @@ class Pending:
         match report.fate:
             case Fate.DONE | Fate.FAILED:
                 digest = salted(report.digest, self.action.salt)
-                self.outcome.set_result(Result(None, failed=report.fate is Fate.FAILED, digest=digest))
+                failed = report.fate is Fate.FAILED
+                self.outcome.set_result(Result(None, failed=failed, digest=digest, used=report.used))
             case Fate.NOT_STARTED:
                 self.outcome.set_exception(NotStarted(Reason.CANCELLED, report.detail))
             case Fate.AMBIGUOUS:
@@ -77,4 +78,6 @@ def withheld(fate: Fate) -> str:
     """Why an enforcement point gets no leave to release."""
     if fate is Fate.NOT_STARTED:
         return "Nothing was done, and so there is no output."
+    if fate is not Fate.AMBIGUOUS:
+        return "The call was carried out; its output is withheld, because it is more than one call may have."
     return "The output is withheld, because its outcome is unknown or could not be recorded. Do not retry blindly."

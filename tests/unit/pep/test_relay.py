@@ -221,6 +221,39 @@ def test_withheld_output_does_not_reach_the_client(talk: Conversation) -> None:
     assert decision(talk.answer)["reason"] == "outcome_unknown"
 
 
+def test_what_the_decision_point_asks_about_an_output_is_measured_and_nothing_else(talk: Conversation) -> None:
+    line = json.dumps(result(content=[{"type": "text", "text": "a\nb\nc"}])).encode()
+    for asked, told in (
+        (["bytes", "rows"], {"bytes": len(line), "rows": 3}),
+        (["rows"], {"rows": 3}),
+        ([], None),
+    ):
+        talk.client(call())
+        talk.permits(measure=asked)
+        talk.server(line)
+        assert talk.told[-1].get("used") == told
+        talk.answers({"type": "release"})
+        assert talk.to_client[-1] == line
+
+
+def test_an_error_is_measured_too(talk: Conversation) -> None:
+    talk.client(call())
+    talk.permits(measure=["rows"])
+    talk.server({"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "no", "data": [1, 2]}})
+    assert talk.told[-1]["used"] == {"rows": 2}
+
+
+def test_an_output_that_is_too_much_is_a_refusal_and_says_that_the_call_was_carried_out(talk: Conversation) -> None:
+    talk.client(call())
+    talk.permits(measure=["bytes"])
+    talk.server(result(content=["all the secrets"]))
+    talk.answers({"type": "withhold", "sentence": "It is withheld.", "reason": "budget"})
+    assert b"all the secrets" not in talk.to_client[-1]
+    told = decision(talk.answer)
+    assert (told["reason"], told["decision_id"]) == ("budget", f"p{talk.told[0]['id']}")
+    assert "was carried out" in told["sentence"]
+
+
 def test_calls_are_forwarded_in_the_order_of_their_permits(talk: Conversation) -> None:
     for identity in (1, 2, 3):
         talk.client(call(identity))

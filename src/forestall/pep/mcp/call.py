@@ -13,13 +13,14 @@ The rules, in the order of the code:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from forestall.core.canonical import digest
 from forestall.core.errors import InvalidInput
-from forestall.core.model import Fate
+from forestall.core.measure import rows
+from forestall.core.model import Fate, Quantity
 from forestall.core.reason import Reason
 from forestall.pep.mcp import denial
 from forestall.pep.mcp.message import Id, Message, encode, require_one_case
@@ -130,7 +131,7 @@ def govern(call: Call, definitions: Definitions, burn: Callable[[str, int], bool
             and _is_for(permit, call, pin, wall())
             and burn(permit["id"], permit["expires_at"])
         ):
-            return (yield from _carry_out(call, permit["id"]))
+            return (yield from _carry_out(call, permit))
         yield _performed(permit["id"], Fate.NOT_STARTED)
         if not call.wanted():
             return None
@@ -139,8 +140,9 @@ def govern(call: Call, definitions: Definitions, burn: Callable[[str, int], bool
     return _denied(call, Reason.TOOL_CHANGED)
 
 
-def _carry_out(call: Call, permit: str) -> Talk:
+def _carry_out(call: Call, leave: Mapping[str, Any]) -> Talk:
     """The server does it; from here on it may have happened."""
+    permit: str = leave["id"]
     try:
         answer: Message = yield Forward(call.line)
     except Lost:
@@ -155,23 +157,41 @@ def _carry_out(call: Call, permit: str) -> Talk:
         yield _performed(permit, Fate.AMBIGUOUS, detail=str(gone))
         return _unknown(call, permit, f"{gone}.")
     try:
-        recorded = yield Tell(_performed(permit, _fate(answer), answer.line).frame)
+        used = _measured(answer, leave.get("measure") or ())
+        recorded = yield Tell(_performed(permit, _fate(answer), answer.line, used=used).frame)
     except Ended as ended:
         return _ended(call, permit, ended.reason)
     except Interrupted:
         return _unknown(call, permit, "the tool answered, but that could not be recorded, so its output is withheld.")
     if recorded["type"] == "release":
         return answer.line
+    if recorded.get("reason") == Reason.BUDGET:
+        return None if call.cancelled else denial.too_much(call.id, permit, modern=call.modern)
     return _unknown(call, permit, str(recorded.get("sentence") or "The output is withheld."))
 
 
-def _performed(permit: str, fate: Fate, output: bytes | None = None, detail: str = "") -> Report:
+def _measured(answer: Message, asked: Collection[str]) -> dict[str, int]:
+    """How much of it there is, of what the decision point asks for."""
+    result = answer.value.get("result", answer.value.get("error"))
+    used = {}
+    if Quantity.BYTES in asked:
+        used[Quantity.BYTES.value] = len(answer.line)
+    if Quantity.ROWS in asked:
+        used[Quantity.ROWS.value] = rows(result)
+    return used
+
+
+def _performed(
+    permit: str, fate: Fate, output: bytes | None = None, detail: str = "", used: Mapping[str, int] = NO_META
+) -> Report:
     """The report on a permit; its digest is of the server's line, byte for byte, as it is released."""
     frame: dict[str, Any] = {"type": "performed", "permit": permit, "fate": fate.value}
     if output is not None:
         frame["digest"] = "sha256:" + hashlib.sha256(output).hexdigest()
     if detail:
         frame["detail"] = detail
+    if used:
+        frame["used"] = dict(used)
     return Report(frame)
 
 

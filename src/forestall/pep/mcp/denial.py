@@ -70,6 +70,13 @@ def ended(request: Id, reason: Reason, permit: str, *, modern: bool) -> bytes:
     return refusal(request, {**own_decision(reason), "decision_id": permit, "sentence": sentence}, modern=modern)
 
 
+def too_much(request: Id, permit: str, *, modern: bool) -> bytes:
+    """The answer to a call that was carried out, and answered more than one call may have."""
+    sentence = "The call was carried out; its output is withheld, because it is more than one call may have."
+    decision = {**own_decision(Reason.BUDGET), "decision_id": permit, "sentence": sentence}
+    return refusal(request, decision, modern=modern)
+
+
 def error(request: Id | None, code: int, sentence: str, decision: Mapping[str, Any] | None = None) -> bytes:
     """A protocol error; with `decision`, a denial of what is no call."""
     said: dict[str, Any] = {"code": code, "message": sentence}
