@@ -68,6 +68,7 @@ def test_a_hello_opens_a_task_and_its_end_closes_it(home: Home) -> None:
             "assurance": "local",
             "asserted_name": "inspector 1",
         }
+        assert opened["user"] == f"uid/{os.geteuid()}"
         assert closed["why"] == "disconnected"
 
     play(home, scenario)
@@ -362,6 +363,23 @@ def test_more_calls_at_once_than_may_be_are_denied_and_recorded(tmp_path: Path) 
         assert kinds(home, Stream.DENIALS) == ["denied"]
         await peer.performed(permits[0])
         assert (await peer.ask())["type"] == "permit"
+        await peer.close()
+
+    play(home, scenario)
+
+
+def test_a_local_users_tasks_are_ended_by_an_order_that_names_them(home: Home) -> None:
+    async def scenario(point: Point) -> None:
+        peer = await Peer.gateway(home.socket)
+        for user, ended in (("uid/4711", 0), (f"uid/{os.geteuid()}", 1)):
+            given = asyncio.create_task(
+                point.orders.give(Command(Order.KILL, Target(Reach.USER, user), "gone", "uid/0"))
+            )
+            if ended:
+                told = await peer.receive()
+                assert (told["type"], told["reason"]) == ("revoked", "revoked")
+                peer.send({"type": "confirmed", "epoch": told["epoch"]})
+            assert (await given).tasks_ended == ended
         await peer.close()
 
     play(home, scenario)

@@ -11,7 +11,7 @@ EPILOG = """\
 examples:
   forestall kill 8f3a1c                           the task whose id begins so
   forestall kill --agent bot --trust-domain example.org --why 'read a bad page'
-  forestall kill --user ada@example.org           every task that serves her
+  forestall kill --user 'https://id.example#ada'  every task that serves her: issuer and subject; `uid/1000` here
   forestall kill --everything --json              for a program
 """
 

@@ -51,10 +51,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("task", nargs="?", metavar="TASK", help="a task's id, or a beginning of it that no other has")
     add("--agent", metavar="ID", help="the workload of this id; of --trust-domain, unless it is a SPIFFE ID")
-    add("--user", metavar="USER", help="what serves this user")
+    add("--user", metavar="USER", help="what serves this user: ISSUER#SUBJECT, or uid/N here")
     add("--trust-domain", metavar="DOMAIN", help="every agent of this trust domain")
     add("--everything", action="store_true", help="all of it")
-    add("--tenant", metavar="TENANT", default="", help="of this tenant (else that of the trust domain, else of none)")
+    add(
+        "--tenant",
+        metavar="TENANT",
+        default="",
+        help="of this tenant (else that of the trust domain or issuer, else of none)",
+    )
     add("--why", metavar="TEXT", default="", help="for the ledger, and for whoever looks at it: one line")
     add("--json", action="store_true", help="write one JSON object")
 

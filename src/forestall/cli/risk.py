@@ -11,7 +11,7 @@ from forestall.core.model import Risk
 EPILOG = """\
 examples:
   forestall risk 8f3a1c --level high --why 'new device'
-  forestall risk --user ada@example.org --level low
+  forestall risk --user 'https://id.example#ada' --level low
 """
 
 

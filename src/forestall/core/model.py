@@ -88,6 +88,14 @@ class Subject:
     def actor(self) -> Actor:
         return self.trust_domain, self.id
 
+    @property
+    def local_user(self) -> str:
+        """Whom it serves on this machine, as orders name them: `uid/1000`, whom it runs as. Empty for an agent that has
+        a user of its own, which is no person, and for one of elsewhere.
+        """
+        serves = self.uid is not None and self.assurance in {Assurance.LOCAL, Assurance.EMBEDDED}
+        return f"uid/{self.uid}" if serves else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:

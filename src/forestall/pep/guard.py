@@ -114,7 +114,8 @@ class Guard:
         if found is None:
             raise SetupError(f"There is no mandate {mandate!r}; write policy/mandates/{mandate}.toml.")
         self._declare()
-        return Task(self._point, self._current, replace(found, purpose=purpose), Wish(parameters))
+        wish = Wish(parameters, user=self._point.subject.local_user)
+        return Task(self._point, self._current, replace(found, purpose=purpose), wish)
 
     def close(self) -> None:
         """Settle what was dropped and close the books. In a forked child: nothing, for they are the parent's."""

@@ -18,6 +18,7 @@ from forestall.adapter.identity import asserted
 from forestall.core.ask import CannotDo
 from forestall.core.errors import InvalidInput
 from forestall.core.label import Label
+from forestall.core.mandate import Wish
 from forestall.core.model import Subject
 from forestall.core.reason import Reason
 from forestall.core.task import open_task, told
@@ -108,7 +109,7 @@ class Greeting:
         if connection.closed:
             return
         task, salt = secrets.token_hex(16), secrets.token_bytes(16)
-        flow = open_task(mandate, task, subject, parts.now(), known, salt=salt)
+        flow = open_task(mandate, task, subject, parts.now(), known, Wish(user=subject.local_user), salt=salt)
         try:
             connection.grant = await run_async(flow, connection.answers.handlers())
         except CannotDo as error:

@@ -11,7 +11,7 @@ from forestall.core.effects import Effect
 from forestall.core.grant import MAX_DEPTH, covers_tool, objection
 from forestall.core.label import Confidentiality, Integrity, Label
 from forestall.core.mandate import from_mandate
-from forestall.core.model import Facts, Grant, Mandate, RealPath, Resource
+from forestall.core.model import Assurance, Facts, Grant, Mandate, RealPath, Resource, Subject
 from forestall.core.reason import Reason
 from forestall.testing.world import AGENT, GRANT, NOW, TOOL, facts
 
@@ -156,3 +156,19 @@ def test_a_mandate_becomes_a_grant_for_one_holder_and_no_longer_than_it_says() -
         budget={Effect.READ: 3},
         depth=0,
     )
+
+
+@pytest.mark.parametrize(
+    ("assurance", "uid", "user"),
+    [
+        (Assurance.LOCAL, 1000, "uid/1000"),
+        (Assurance.EMBEDDED, 0, "uid/0"),
+        (Assurance.LOCAL, None, ""),
+        (Assurance.ATTESTED, 1001, ""),
+        (Assurance.SVID, 1001, ""),
+    ],
+)
+def test_a_person_is_served_by_what_runs_as_them_and_by_no_agent_with_a_user_of_its_own(
+    assurance: Assurance, uid: int | None, user: str
+) -> None:
+    assert Subject("a", assurance, uid=uid).local_user == user
