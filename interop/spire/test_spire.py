@@ -250,8 +250,9 @@ def test_authorities_are_replaced_and_revoked_without_a_restart(
     renewed = stranger.svid(unlike={"thumbprint": own["thumbprint"]})
     assert renewed["thumbprint"] != own["thumbprint"]
     again = stranger.token("https://after.example")
-    assert check(judge, own, theirs)["fault"] is None
-    assert check_token(judge, token, theirs)["fault"] is None
+    # while it renews what a tainted authority signed, the agent may have nothing for anybody: then nobody is trusted
+    assert check(judge, own, theirs, until={"fault": None})["fault"] is None
+    assert check_token(judge, token, theirs, until={"fault": None})["fault"] is None
 
     for kind, name in old.items():
         partner.revoke_authority(kind, name)

@@ -46,7 +46,8 @@ class Workload:
         def fits() -> bool:
             nonlocal found
             found = find(asked)
-            return (until or {}).items() <= found.items() and not any(found.get(k) == v for k, v in unlike.items())
+            other = all(name in found and found[name] != value for name, value in unlike.items())  # nothing is no other
+            return (until or {}).items() <= found.items() and other
 
         with self._changed:
             if until is None and not unlike:
