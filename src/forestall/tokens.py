@@ -16,6 +16,7 @@ from forestall.home import Home
 if TYPE_CHECKING:  # what reads and follows identities is loaded only where there are any
     from forestall.adapter.issuing import IssuingKeys
     from forestall.identities import Identities
+    from forestall.proof.token import GrantToken
     from forestall.verifiers import Verifiers
 
 
@@ -29,6 +30,22 @@ class Tokens:
     @property
     def identities(self) -> Identities:
         return self.verifiers.identities
+
+    def read_grant(self, token: str, at: int) -> GrantToken:
+        """What a grant of ours says. Raises InvalidProof, as `verify_grant`."""
+        from forestall.adapter.issuing import KEEP_MS
+        from forestall.proof.token import verify_grant
+
+        return verify_grant(
+            token,
+            self.keys.public(at),
+            issuer=self.issuer,
+            audience=self.issuer,
+            tenants=self.identities.tenants,
+            now=at,
+            skew_ms=0,
+            max_life_ms=KEEP_MS,
+        )
 
     def close(self) -> None:
         """May be called twice."""

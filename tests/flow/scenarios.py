@@ -257,10 +257,8 @@ def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
         "9 budget kept": isinstance(outcome, Deny) and _kept(scenario, world),
         "9 budget not reserved (promise 4)": _count(world.asked, Perform) > 0 and _count(world.done, Reserve) != 1,
         "11 a permit does not name what approved it": any(_nameless(world, ask) for ask in _all(world.asked, Record)),
-        "12 released more than one call may have": isinstance(outcome, Done) and _is_too_much(outcome.result),
-        "12 withheld what one call may have": not world.faults
-        and _is_withheld(outcome)
-        and not _is_too_much(world.result),
+        "12 released more than one call may have": isinstance(outcome, Done) and _is_too_much(world),
+        "12 withheld what one call may have": not world.faults and _is_withheld(outcome) and not _is_too_much(world),
         "2 permit not durable (promise 2)": any(e.kind == Kind.PERMITTED and not e.durable for e in world.entries),
         "2 permit does not expire (promise 3)": any(_immortal(ask.permit) for ask in _all(world.asked, Perform)),
         "10 released without having been confirmed (promise 8)": _acts_unconfirmed(world),
@@ -270,8 +268,9 @@ def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
     return [rule for rule, broken in checks.items() if broken]
 
 
-def _is_too_much(result: Any) -> bool:
-    return isinstance(result, Result) and result.used.get(Quantity.BYTES, 0) > 2
+def _is_too_much(world: World) -> bool:
+    result = world.result
+    return world.grant == SMALL and isinstance(result, Result) and result.used.get(Quantity.BYTES, 3) > 2
 
 
 def _is_withheld(outcome: Any) -> bool:

@@ -434,7 +434,7 @@ def test_an_output_that_is_more_than_one_call_may_have_is_withheld_and_counts_al
     play(home, scenario)
 
 
-def test_a_call_that_nobody_measured_has_used_all_that_was_reserved(home: Home) -> None:
+def test_an_output_that_nobody_measured_is_withheld_and_counts_as_all_that_was_reserved(home: Home) -> None:
     home.mandates.mkdir()
     (home.mandates / "default.toml").write_text(f"{LIMITED}bytes = {{ total = 20, call = 10 }}\n")
 
@@ -443,7 +443,8 @@ def test_a_call_that_nobody_measured_has_used_all_that_was_reserved(home: Home) 
         for _turn in range(2):
             permit = await peer.ask()
             assert permit["permit"]["measure"] == ["bytes"]
-            assert (await peer.performed(permit))["type"] == "release"
+            told = await peer.performed(permit)
+            assert (told["type"], told["reason"]) == ("withhold", "budget")
         assert (await peer.ask())["decision"]["reason"] == "budget"
         await peer.close()
 

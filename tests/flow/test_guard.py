@@ -133,7 +133,7 @@ def test_an_output_that_is_more_than_one_call_may_have_is_let_out_to_nobody(outp
     assert program.fates() == ["done"]
 
 
-def test_what_is_no_json_is_not_measured_and_counts_as_all_that_was_reserved() -> None:
+def test_what_is_no_json_nobody_can_measure_and_so_it_is_withheld_and_counts_as_all_that_was_reserved() -> None:
     program = Program(mandate=LIMITED)
 
     @program.guard.tool(effects={"read"})
@@ -141,10 +141,85 @@ def test_what_is_no_json_is_not_measured_and_counts_as_all_that_was_reserved() -
         return program
 
     with program.guard.task("read"):
-        for _turn in range(3):
-            assert look() is program
-        with pytest.raises(Refused, match="budget"):
+        for _turn in range(99 // 9):
+            with pytest.raises(Refused, match="was carried out; its output is withheld"):
+                look()
+        with pytest.raises(Refused, match=r"was refused \(budget\)"):
             look()
+
+
+class Dumb(Exception):
+    def __str__(self) -> str:
+        raise ValueError("not even that")
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"), [(Broken("short"), Broken), (Broken("much too long"), Refused), (Dumb("x"), Refused)]
+)
+def test_what_an_exception_says_is_an_output_too(error: Exception, seen: type[Exception]) -> None:
+    program = Program(mandate=LIMITED)
+
+    @program.guard.tool(effects={"read"})
+    def fail() -> None:
+        raise error
+
+    with program.guard.task("read"), pytest.raises(seen):
+        fail()
+    assert program.fates() == ["failed"]
+
+
+def test_a_stream_lets_out_what_one_call_may_have_and_no_more() -> None:
+    program = Program(mandate=LIMITED)
+    ended: list[str] = []
+
+    @program.guard.tool(effects={"read"})
+    def numbers() -> Iterator[int]:
+        try:
+            yield from range(100)
+        finally:
+            ended.append("stream")
+
+    @program.guard.tool(effects={"read"})
+    async def numbers_async() -> AsyncIterator[int]:
+        try:
+            for number in range(100):
+                yield number
+        finally:
+            ended.append("stream")
+
+    seen: list[int] = []
+
+    def collect() -> None:
+        seen.extend(numbers())
+
+    async def collect_async() -> None:
+        async for number in numbers_async():
+            seen.append(number)  # noqa: PERF401 - what came before it was stopped is what counts
+
+    with program.guard.task("read"):
+        with pytest.raises(Refused, match="was carried out; its output is withheld"):
+            collect()
+        assert (seen, ended) == ([0, 1, 2], ["stream"])
+    with program.guard.task("read"):
+        seen.clear()
+        with pytest.raises(Refused, match="was carried out; its output is withheld"):
+            wait(collect_async())
+        assert (seen, ended) == ([0, 1, 2], ["stream", "stream"])
+    assert program.fates() == ["done", "done"]
+
+
+def test_a_stream_within_its_limits_counts_what_it_let_out() -> None:
+    program = Program(mandate=LIMITED)
+
+    @program.guard.tool(effects={"read"})
+    def numbers() -> Iterator[int]:
+        yield from range(2)
+
+    with program.guard.task("read"):
+        for _turn in range(4):
+            assert list(numbers()) == [0, 1]
+        with pytest.raises(Refused, match="budget"):
+            list(numbers())
 
 
 def test_nothing_is_decided_before_the_first_step(reader: Reader) -> None:

@@ -27,7 +27,8 @@ def rows(value: Any) -> int:
 
 
 def exceeds(used: Mapping[Quantity, int], limits: Mapping[Quantity, int]) -> bool:
-    """Did the call use more of anything than one call may? What is not known of it is not held against it here: then
-    all that was reserved for it counts as used.
+    """Did the call use more of anything than one call may? What an output shows of itself and nobody measured is more:
+    a limit that is not looked at would be none. Of the rest, what nobody knows is not held against it here, and all
+    that was reserved for it counts as used.
     """
-    return any(used[quantity] > most for quantity, most in limits.items() if quantity in used)
+    return any(used[each] > most if each in used else each in MEASURED for each, most in limits.items())

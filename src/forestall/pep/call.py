@@ -22,7 +22,7 @@ from forestall.core.canonical import canonical, digest
 from forestall.core.errors import ForestallError, InvalidInput, OutcomeUnknown, Refused
 from forestall.core.flow import govern
 from forestall.core.label import Label
-from forestall.core.measure import rows
+from forestall.core.measure import exceeds, rows
 from forestall.core.model import NOTHING, Action, Deny, Done, Facts, Fate, Hold, Outcome, Quantity, Result, Undone
 from forestall.core.reason import Reason
 from forestall.pep.halves import Halves
@@ -98,27 +98,28 @@ class Call:
             not_started = error
         raise self._refusal(await self.settle_async(not_started))
 
-    def finish(self, value: object, digest: str | None = None) -> Any:
-        """It returned `value`, which may be let out once that is recorded.
+    def finish(self, value: object, output: Output | None = None) -> Any:
+        """It returned `value`, which may be let out once that is recorded. `output`: what was let out of it before.
 
         Raises:
             OutcomeUnknown: it could not be recorded: the output is withheld.
+            Refused: it is more than one call may have, and withheld.
         """
-        return self._released(self.settle(self._result(value, digest)))
+        return self._released(self.settle(self._result(value, output)))
 
-    async def finish_async(self, value: object, digest: str | None = None) -> Any:
+    async def finish_async(self, value: object, output: Output | None = None) -> Any:
         """As `finish`."""
-        return self._released(await self.settle_async(self._result(value, digest)))
+        return self._released(await self.settle_async(self._result(value, output)))
 
     def fail(self, error: BaseException) -> None:
         """It raised `error`, which the caller raises on. Raises as `finish` does."""
-        outcome = self.settle(_ending(error))
+        outcome = self.settle(self._ending(error))
         if not isinstance(error, INTERRUPTS):
             self._released(outcome)
 
     async def fail_async(self, error: BaseException) -> None:
         """As `fail`."""
-        outcome = await self.settle_async(_ending(error))
+        outcome = await self.settle_async(self._ending(error))
         if not isinstance(error, INTERRUPTS):
             self._released(outcome)
 
@@ -155,19 +156,30 @@ class Call:
             raise NotStarted(Reason.INVALID_ARGUMENTS, f"a codec raised {type(error).__name__}") from error
         return partial(self._signature.function, *self._receiver, *args, **kwargs)
 
-    def _result(self, value: object, digest: str | None) -> Result:
-        if digest is not None:  # of a stream, which was let out item by item: what was reserved for it counts as used
-            return Result(value, digest=digest)
-        watch = OutputDigest(self.action.salt)
-        watch.add(value)
-        return Result(value, digest=watch.text(), used=self._measured(value, watch.size))
-
-    def _measured(self, value: object, size: int | None) -> Mapping[Quantity, int]:
-        """How much it is, of what its task limits. What is not JSON has no size: then all that was reserved counts."""
+    @property
+    def limits(self) -> Mapping[Quantity, int]:
+        """The most that it may use, once it began."""
         waiting = self._halves.waiting
-        if waiting is None or not waiting.permit.limits or size is None:
-            return NOTHING
-        return {Quantity.BYTES: size, Quantity.ROWS: rows(value)}
+        return NOTHING if waiting is None else waiting.permit.limits
+
+    def is_within(self, output: Output) -> bool:
+        """May this much be let out, before it ended?"""
+        return not self.limits or not exceeds(output.used, self.limits)
+
+    def _result(self, value: object, output: Output | None) -> Result:
+        if output is None:
+            output = Output(self.action.salt)
+            output.add(value, self.limits)
+        return Result(value, digest=output.digest, used=output.used if self.limits else NOTHING)
+
+    def _ending(self, error: BaseException) -> Result | CannotDo:
+        if isinstance(error, INTERRUPTS):
+            return CannotDo(Reason.CANCELLED)
+        if not self.limits:
+            return Result(error, failed=True)
+        said = Output(self.action.salt)
+        said.add(_text(error), self.limits)
+        return Result(error, failed=True, used=said.used)
 
     def _released(self, outcome: Outcome) -> Any:
         if isinstance(outcome, Done):
@@ -228,31 +240,45 @@ def _joined(gather: Callable[[Any], Any], labels: Sequence[Label]) -> Callable[[
     return gather_joined
 
 
-class OutputDigest:
-    """Salted digest of an output, item by item. An output that is not JSON has none."""
+class Output:
+    """What a call let out, item by item: its salted digest, and how much it is. What is not JSON has neither."""
 
     def __init__(self, salt: bytes) -> None:
         self._hash: Any = hashlib.sha256(salt)
-        self.size: int | None = 0
-        """Bytes of its canonical form, line ends not counted; None where it has none."""
+        self._bytes = self._rows = 0
 
-    def add(self, value: object) -> None:
+    def add(self, value: object, limits: Mapping[Quantity, int], *, rows_at_least: int = 0) -> None:
+        """`limits`: those of the call; where there are none, nothing is counted that is not known anyway."""
+        if limits:
+            self._rows += max(rows_at_least, rows(value))
         if self._hash is None:
             return
         try:
             form = canonical(value)
         except (InvalidInput, RecursionError):
-            self._hash = self.size = None
-        else:
-            self._hash.update(form + b"\n")
-            self.size = (self.size or 0) + len(form)
+            self._hash = None
+            return
+        self._hash.update(form + b"\n")
+        self._bytes += len(form)
 
-    def text(self) -> str:
+    @property
+    def digest(self) -> str:
         return "" if self._hash is None else f"sha256:{self._hash.hexdigest()}"
 
+    @property
+    def used(self) -> Mapping[Quantity, int]:
+        """In rows, and in bytes of its canonical form."""
+        if self._hash is None:
+            return {Quantity.ROWS: self._rows}
+        return {Quantity.ROWS: self._rows, Quantity.BYTES: self._bytes}
 
-def _ending(error: BaseException) -> Result | CannotDo:
-    return CannotDo(Reason.CANCELLED) if isinstance(error, INTERRUPTS) else Result(error, failed=True)
+
+def _text(error: BaseException) -> object:
+    """What an exception says; where it cannot even say that, itself, which nobody can measure."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a program's own exception may raise anything here
+        return error
 
 
 def _decision(outcome: Deny | Hold | Undone) -> Deny | Hold:

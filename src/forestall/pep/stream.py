@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from forestall.core.errors import InvalidInput
-from forestall.pep.call import Call, OutputDigest
+from forestall.pep.call import Call, Output
 
 
 class _Turn:
@@ -47,7 +47,7 @@ class Stream(_Once, Generator[Any, None, Any]):
         self._inner = inner
         if inner is not None:
             call.let_out()
-        self._digest = OutputDigest(call.action.salt)
+        self._output = Output(call.action.salt)
         self._over = False
         self._turn = _Turn()
 
@@ -68,12 +68,8 @@ class Stream(_Once, Generator[Any, None, Any]):
             over, self._over = self._over, True
             if over or self._inner is None:
                 return
-            try:
-                self._inner.close()
-            except BaseException as error:
-                self._call.fail(error)
-                raise
-            self._call.finish(None, self._digest.text())
+            self._stop()
+            self._call.finish(None, self._output)
 
     def _step(self, advance: Callable[[Any], Any]) -> Any:
         with self._turn:
@@ -90,9 +86,21 @@ class Stream(_Once, Generator[Any, None, Any]):
                     self._call.fail(error)
                 raise
             else:
-                self._digest.add(item)
-                return item
-            raise StopIteration(self._call.finish(returned, self._digest.text()))
+                self._output.add(item, self._call.limits, rows_at_least=1)
+                if self._call.is_within(self._output):
+                    return item
+                self._over, returned = True, None
+                self._stop()
+            raise StopIteration(self._call.finish(returned, self._output))
+
+    def _stop(self) -> None:
+        """End the function where it stands. What it raises then is how the call ended."""
+        assert self._inner is not None
+        try:
+            self._inner.close()
+        except BaseException as error:
+            self._call.fail(error)
+            raise
 
     def _begun(self) -> Generator[Any, Any, Any]:
         if self._inner is None:
@@ -109,7 +117,7 @@ class AsyncStream(_Once, AsyncGenerator[Any, None]):
         self._inner = inner
         if inner is not None:
             call.let_out()
-        self._digest = OutputDigest(call.action.salt)
+        self._output = Output(call.action.salt)
         self._over = False
         self._turn = _Turn()
 
@@ -130,12 +138,8 @@ class AsyncStream(_Once, AsyncGenerator[Any, None]):
             over, self._over = self._over, True
             if over or self._inner is None:
                 return
-            try:
-                await self._inner.aclose()
-            except BaseException as error:
-                await self._call.fail_async(error)
-                raise
-            await self._call.finish_async(None, self._digest.text())
+            await self._stop()
+            await self._call.finish_async(None, self._output)
 
     async def _step(self, advance: Callable[[Any], Awaitable[Any]]) -> Any:
         with self._turn:
@@ -152,10 +156,22 @@ class AsyncStream(_Once, AsyncGenerator[Any, None]):
                     await self._call.fail_async(error)
                 raise
             else:
-                self._digest.add(item)
-                return item
-            await self._call.finish_async(None, self._digest.text())
+                self._output.add(item, self._call.limits, rows_at_least=1)
+                if self._call.is_within(self._output):
+                    return item
+                self._over = True
+                await self._stop()
+            await self._call.finish_async(None, self._output)
             raise StopAsyncIteration
+
+    async def _stop(self) -> None:
+        """As that of `Stream`."""
+        assert self._inner is not None
+        try:
+            await self._inner.aclose()
+        except BaseException as error:
+            await self._call.fail_async(error)
+            raise
 
     async def _begun(self) -> AsyncGenerator[Any, Any]:
         if self._inner is None:

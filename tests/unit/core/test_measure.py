@@ -58,15 +58,18 @@ def test_nesting_costs_no_stack() -> None:
     [
         ({}, {}, False),
         ({Quantity.ROWS: 3}, {}, False),
-        ({}, {Quantity.ROWS: 3}, False),
+        ({}, {Quantity.ROWS: 3}, True),
+        ({}, {Quantity.BYTES: 3}, True),
+        ({}, {Quantity.SECONDS: 3, Quantity.SPEND: 3}, False),
+        ({Quantity.SECONDS: 4}, {Quantity.SECONDS: 3}, True),
         ({Quantity.ROWS: 3}, {Quantity.ROWS: 3}, False),
         ({Quantity.ROWS: 4}, {Quantity.ROWS: 3}, True),
         ({Quantity.ROWS: 1}, {Quantity.ROWS: 0}, True),
-        ({Quantity.BYTES: 9}, {Quantity.ROWS: 3}, False),
+        ({Quantity.BYTES: 9}, {Quantity.ROWS: 3}, True),
         ({Quantity.BYTES: 9, Quantity.ROWS: 4}, {Quantity.ROWS: 3, Quantity.BYTES: 9}, True),
     ],
 )
-def test_a_call_exceeds_what_it_is_known_to_have_used_more_of(
+def test_a_call_exceeds_what_it_used_more_of_and_what_nobody_measured(
     used: dict[Quantity, int], limits: dict[Quantity, int], *, over: bool
 ) -> None:
     assert exceeds(used, limits) is over

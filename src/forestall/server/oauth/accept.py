@@ -8,8 +8,7 @@ from forestall.core.model import Grant, Subject
 from forestall.core.reason import Reason
 from forestall.proof.fault import Fault, InvalidProof
 from forestall.proof.possession import SOCKET_METHOD, SOCKET_URL, require_holder, verify_proof
-from forestall.proof.token import binding_of, require_recorded, verify_grant
-from forestall.server.oauth.own import LIFE_MS
+from forestall.proof.token import binding_of, require_recorded
 from forestall.wire import Parts, handlers
 
 
@@ -30,16 +29,7 @@ def accept_grant(parts: Parts, token: str, proof: str, nonce: str, at: int) -> t
     if tokens is None or not tokens.issuer:
         raise CannotDo(Reason.INVALID_PROOF, "this decision point issues no grants as tokens")
     try:
-        said = verify_grant(
-            token,
-            tokens.keys.public(at),
-            issuer=tokens.issuer,
-            audience=tokens.issuer,
-            tenants=tokens.identities.tenants,
-            now=at,
-            skew_ms=0,
-            max_life_ms=LIFE_MS,
-        )
+        said = tokens.read_grant(token, at)
         shown = verify_proof(
             proof, method=SOCKET_METHOD, url=SOCKET_URL, now=at, access_token=token, nonces=frozenset({nonce})
         )

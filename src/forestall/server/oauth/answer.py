@@ -28,7 +28,7 @@ def granted(service: Service, grant: Grant, subject: Subject, at: int) -> Respon
         audience=tokens.issuer,
         issued_at=at - at % 1000,
         id=secrets.token_hex(16),
-        epoch=getattr(service.parts.state, "epoch", 0),
+        epoch=service.parts.state.epoch,
         assurance=subject.assurance,
         grant=grant,
     )

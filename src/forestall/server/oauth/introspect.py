@@ -11,7 +11,7 @@ from forestall.server.http.message import Request, Response
 from forestall.server.oauth.answer import answer
 from forestall.server.oauth.authenticate import authenticate
 from forestall.server.oauth.form import read_form, required
-from forestall.server.oauth.own import read, recorded
+from forestall.server.oauth.own import recorded
 from forestall.server.oauth.service import Service
 
 
@@ -23,7 +23,7 @@ async def introspect(service: Service, request: Request) -> Response:
     caller = await authenticate(service, request, form)
     service.claim(caller.uses, caller.at)
     try:
-        said = read(service, required(form, "token"), caller.at)
+        said = service.tokens.read_grant(required(form, "token"), caller.at)
         grant = recorded(service, said)
     except (InvalidProof, CannotDo):
         return answer({"active": False})

@@ -8,28 +8,10 @@ from forestall.core.model import Grant
 from forestall.core.reason import Reason
 from forestall.proof.fault import Fault, InvalidProof
 from forestall.proof.possession import require_holder
-from forestall.proof.token import GrantToken, binding_of, require_recorded, verify_grant
+from forestall.proof.token import GrantToken, binding_of, require_recorded
 from forestall.server.oauth.authenticate import Caller
 from forestall.server.oauth.refusal import Code, Refusal, refused_as
 from forestall.server.oauth.service import Service
-
-LIFE_MS = 366 * 86_400_000
-"""The longest that a mandate can let a task live."""
-
-
-def read(service: Service, token: str, at: int) -> GrantToken:
-    """Raises InvalidProof, as `verify_grant`."""
-    tokens = service.tokens
-    return verify_grant(
-        token,
-        tokens.keys.public(at),
-        issuer=tokens.issuer,
-        audience=tokens.issuer,
-        tenants=tokens.identities.tenants,
-        now=at,
-        skew_ms=0,
-        max_life_ms=LIFE_MS,
-    )
 
 
 def recorded(service: Service, token: GrantToken) -> Grant:
@@ -41,7 +23,7 @@ def recorded(service: Service, token: GrantToken) -> Grant:
 def held(service: Service, caller: Caller, token: str, code: Code) -> Grant:
     """The grant that the caller holds. Raises Refusal: `code`; access_denied, where its task is over or suspended."""
     with refused_as(code):
-        said = read(service, token, caller.at)
+        said = service.tokens.read_grant(token, caller.at)
         require_holder(binding_of(said.grant.key), proof=caller.proof, certificate=caller.certificate)
         try:
             grant = recorded(service, said)
