@@ -113,3 +113,8 @@ class Command:
     """Who gave it, as verified: `uid/1000`, the issuer of a signal, or `forestall` for a runaway."""
     level: Risk | None = None
     """Of `risk` alone."""
+
+
+def out_of_hand(task: str, tenant: str, why: str) -> Command:
+    """Forestall's own order against a runaway, until a person resumes the task."""
+    return Command(Order.SUSPEND, Target(Reach.TASK, task, tenant=tenant), why, FORESTALL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forestall.core.control import FORESTALL, Command, Order, Reach, Target
+from forestall.core.control import Command, out_of_hand
 from forestall.core.errors import ForestallError
 from forestall.core.model import Grant
 from forestall.wire import order
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 def heed(point: Point, grant: Grant, trouble: str) -> None:
     """`trouble`: what the watch over the task says of it (`forestall.core.runaway`); empty where that is nothing."""
     if trouble:
-        target = Target(Reach.TASK, grant.task, tenant=grant.tenant)
-        point.track(_suspend(point, Command(Order.SUSPEND, target, trouble, FORESTALL)))
+        point.track(_suspend(point, out_of_hand(grant.task, grant.tenant, trouble)))
 
 
 async def _suspend(point: Point, command: Command) -> None:

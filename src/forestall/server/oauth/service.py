@@ -16,7 +16,7 @@ from typing import Any
 
 from forestall.core.action import ask_for
 from forestall.core.ask import CannotDo, Flow, Verify
-from forestall.core.control import FORESTALL, Command, Order, Reach, Target
+from forestall.core.control import out_of_hand
 from forestall.core.entry import Use, denied, used
 from forestall.core.errors import ForestallError, Unavailable
 from forestall.core.model import Action, Deny, Grant, Hold, Json, Subject
@@ -109,9 +109,8 @@ class Service:
         if refusal.code is Code.DENIED and refusal.task and refusal.subject is not None:
             trouble = self.parts.runaways.of(refusal.task).denied(action, denial)
             if trouble:
-                target = Target(Reach.TASK, refusal.task, tenant=refusal.subject.tenant)
                 with suppress(ForestallError):  # it is refused, and its connections are stopped, all the same
-                    await order(self.parts, Command(Order.SUSPEND, target, trouble, FORESTALL))
+                    await order(self.parts, out_of_hand(refusal.task, refusal.subject.tenant, trouble))
         return action.id
 
 
