@@ -29,6 +29,7 @@ class Daemon:
     def __init__(self, name: str, words: Sequence[str], env: Mapping[str, str]) -> None:
         self.name = name
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
+        self._said = 0
         self._changed = threading.Condition()
         self._ended = False
         self._process = subprocess.Popen(
@@ -44,15 +45,24 @@ class Daemon:
         self._reader = threading.Thread(target=self._read, name=f"log-{name}", daemon=True)
         self._reader.start()
 
-    def wait_for(self, *words: str) -> None:
-        """Until one line of the log has all of `words`.
+    @property
+    def said(self) -> int:
+        """How many lines it has logged: what `wait_for` calls `after`."""
+        return self._said
+
+    def wait_for(self, *words: str, after: int = 0) -> None:
+        """Until one line of the log, behind its first `after` lines, has all of `words`.
 
         Raises:
             RuntimeError: it ended, or is not ready in time. Holds the log.
         """
 
         def said() -> bool:
-            return any(all(word in line for word in words) for line in self._lines)
+            first = self._said - len(self._lines)
+            return any(
+                number >= after and all(word in line for word in words)
+                for number, line in enumerate(self._lines, first)
+            )
 
         with self._changed:
             self._changed.wait_for(lambda: self._ended or said(), START_S)
@@ -88,6 +98,7 @@ class Daemon:
         for line in self._process.stdout:
             with self._changed:
                 self._lines.append(line)
+                self._said += 1
                 self._changed.notify_all()
         with self._changed:
             self._ended = True

@@ -54,6 +54,14 @@ def test_a_daemon_that_is_stopped_is_gone_also_while_it_is_paused() -> None:
     assert ends(number(daemon.log))
 
 
+def test_what_it_said_before_is_not_waited_for_again() -> None:
+    daemon = Daemon("shell", ("sh", "-c", "echo ready; exec cat /dev/null"), {})
+    daemon.wait_for("ready")
+    with pytest.raises(RuntimeError, match="did not say ready"):
+        daemon.wait_for("ready", after=daemon.said)
+    daemon.stop()
+
+
 def test_a_daemon_dies_with_whoever_started_it() -> None:
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, cwd=ROOT) as starter:
         assert starter.stdout is not None

@@ -95,8 +95,16 @@ class Domain:
         return old
 
     def taint_authority(self, kind: str, old: str) -> None:
-        """Agents replace what it signed, which still counts. Revoked before they heard of it, they replace nothing."""
+        """What it signed is replaced, and still counts.
+
+        Returns once the server and the agent have replaced their own: revoked before that, they trust each other no
+        more, and the agent ends.
+        """
+        server, agent = self.server.said, self.agent.said
         self._command("localauthority", kind, "taint", "-authorityID", old)
+        if kind == "x509":
+            self.server.wait_for("Signed X509 SVID", f"{self.trust_domain}/spire/server", after=server)
+            self.agent.wait_for("Successfully rotated agent SVID", after=agent)
 
     def revoke_authority(self, kind: str, old: str) -> None:
         """What it signed does not count any more."""
