@@ -109,26 +109,31 @@ def work(home: Home) -> str:
 
 
 class Synced:
-    """What the disk took of it."""
+    """What the disk took of it: to begin, and to end."""
 
     def __init__(self) -> None:
         self.ns = 0
-        self._real = os.fdatasync
 
-    def __call__(self, descriptor: int) -> None:
-        start = time.perf_counter_ns()
-        self._real(descriptor)
-        self.ns += time.perf_counter_ns() - start
+    def timed(self, real: Callable[..., None]) -> Callable[..., None]:
+        def timed(*given: int) -> None:
+            start = time.perf_counter_ns()
+            real(*given)
+            self.ns += time.perf_counter_ns() - start
+
+        return timed
 
 
 @contextmanager
 def timed_syncs() -> Iterator[Synced]:
     synced = Synced()
-    os.fdatasync = synced  # type: ignore[assignment]  # files are given by descriptor here
+    real = {name: getattr(os, name) for name in ("posix_fadvise", "fdatasync") if hasattr(os, name)}
     try:
+        for name, call in real.items():
+            setattr(os, name, synced.timed(call))
         yield synced
     finally:
-        os.fdatasync = synced._real  # noqa: SLF001 - of this file
+        for name, call in real.items():
+            setattr(os, name, call)
 
 
 def median(times: list[int]) -> float:

@@ -8,8 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -351,25 +351,57 @@ def test_the_sync_of_a_checkpoint_that_was_interrupted_is_made_before_the_next_i
     ledger.close()
 
 
-def test_who_is_alone_on_a_disk_that_takes_its_time_is_signed_for_in_another_thread(
+def test_who_is_alone_on_a_disk_that_takes_its_time_is_signed_for_while_the_disk_writes(
     ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = ledger._streams[Stream.PERMITS]
-    threads: list[str] = []
-    real = stream._signer.sign
+    done: list[str] = []
 
-    def sign(size: int, root: bytes) -> bytes:
-        threads.append(threading.current_thread().name)
-        return real(size, root)
+    def noting(name: str, real: Callable[..., object]) -> Callable[..., object]:
+        return lambda *given: (done.append(name), real(*given))[1]
 
-    monkeypatch.setattr(stream._signer, "sign", sign)
-    here, pen = threading.current_thread().name, "forestall-ledger-pen"
-    for took, by in ((stream_module.OVERLAP_S * 0.99, here), (stream_module.OVERLAP_S, pen)):
-        during_a_sync(monkeypatch, lambda by=by: until(lambda: by == here or threads[-1:] == [pen]))
-        stream._took = took
+    monkeypatch.setattr(stream._signer, "sign", noting("sign", stream._signer.sign))
+    for name in ("pwrite", "posix_fadvise", "fdatasync"):
+        monkeypatch.setattr(os, name, noting(name, getattr(os, name)))
+    signed_before = ["sign", "pwrite", "fdatasync"]
+    signed_meanwhile = ["pwrite", "posix_fadvise", "sign", "fdatasync", "pwrite"]
+    for took, order in ((0.99, signed_before), (1.0, signed_meanwhile)):
+        stream._took = took * stream_module.OVERLAP_S
         ledger.append(permitted(f"{took}"))
-        assert threads.pop() == by
-        monkeypatch.setattr(stream, "_took", 0.0)
+        assert done == order
+        done.clear()
+    monkeypatch.setattr(stream_module, "_CAN_BEGIN", False)
+    stream._took = 1.0
+    ledger.append(permitted("on a system whose disk cannot be told to begin"))
+    assert done == signed_before
+    ledger.close()
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("size", [1, 4096, 100_000])
+def test_the_disk_is_told_to_begin_with_less_than_a_page_and_with_the_end_of_what_no_sync_has_taken(
+    ledger: FileLedger, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    stream, told = ledger._streams[Stream.PERMITS], []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *given: told.append(given))
+    ledger.append(permitted("a"))
+    synced, (_, start, length, advice) = stream._synced, told.pop()
+    assert (start + length, advice) == (synced, os.POSIX_FADV_DONTNEED)
+    ledger.append(replace(permitted("b"), sealed=bytes(size)))
+    ((_, start, length, _),) = told
+    assert start + length == stream._synced
+    assert (start == synced) is (size == 1)
+    assert length <= stream_module.BEGIN < os.sysconf("SC_PAGE_SIZE")
+    ledger.close()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_disk_that_cannot_be_told_to_begin_is_synced_all_the_same(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "posix_fadvise", fail(errno.ESPIPE))
+    ledger.append(permitted("a"))
+    assert kinds(Place(tmp_path).permits) == "EC"
     ledger.close()
 
 
@@ -391,49 +423,38 @@ def is_unsigned_and_says_so(place: Place, ledger: FileLedger, acknowledged: list
     assert place.verify() == 0
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), MemoryError(), SystemExit()])
+@pytest.mark.parametrize("error", [ValueError("no"), MemoryError(), OSError(errno.ENOMEM, "no")])
 def test_what_cannot_be_signed_is_not_acknowledged_nor_is_anything_after_it(
     tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """The thread that signs fails, or is ended, in the middle of it."""
-    begun = threading.Event()
-
     def sign(*_: object) -> bytes:
-        begun.set()
         raise error
 
     ledger.append(permitted("a"))
     monkeypatch.setattr(stream_module, "OVERLAP_S", 0.0)
-    stream = ledger._streams[Stream.PERMITS]
     with monkeypatch.context() as patch:
-        patch.setattr(stream._signer, "sign", sign)
-        during_a_sync(patch, lambda: begun.wait(30))
-        with pytest.raises(Unavailable, match=f"could not be signed: no signature: {type(error).__name__}"):
-            ledger.append(permitted("b"))
-    is_unsigned_and_says_so(Place(tmp_path), ledger, ["a"], ["b"])
-
-
-def test_what_cannot_be_signed_by_the_caller_is_not_acknowledged_either(
-    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream_module, "OVERLAP_S", 0.0)
-    ledger.append(permitted("a"))
-    ledger._streams[Stream.PERMITS]._pen.close()
-    with monkeypatch.context() as patch:
-        patch.setattr(ledger._streams[Stream.PERMITS]._signer, "sign", fail(errno.ENOMEM))
+        patch.setattr(ledger._streams[Stream.PERMITS]._signer, "sign", sign)
         with pytest.raises(Unavailable, match=BROKEN):
             ledger.append(permitted("b"))
     is_unsigned_and_says_so(Place(tmp_path), ledger, ["a"], ["b"])
 
 
 @pytest.mark.usefixtures("alone")
-def test_entries_are_signed_also_when_the_thread_that_would_is_dead(tmp_path: Path, ledger: FileLedger) -> None:
+def test_an_interrupt_while_it_is_signed_leaves_it_to_the_next(
+    tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sign(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
     ledger.append(permitted("a"))
-    ledger._streams[Stream.PERMITS]._pen.close()
-    ledger.append(permitted("b"))
-    assert kinds(Place(tmp_path).permits) == "ECEC"
-    assert Place(tmp_path).verify() == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._streams[Stream.PERMITS]._signer, "sign", sign)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.append(permitted("b"))
+    ledger.append(permitted("c"))
+    assert kinds(Place(tmp_path).permits) == "ECEEC"
     ledger.close()
+    assert Place(tmp_path).verify() == 0
 
 
 @pytest.mark.usefixtures("alone")
