@@ -25,6 +25,7 @@ from forestall.core.model import (
     Question,
     Risk,
     Ruling,
+    Secret,
     Subject,
     Tool,
 )
@@ -254,6 +255,10 @@ class State(Protocol):
         """Permits without an outcome."""
         ...
 
+    def leases(self) -> Sequence[tuple[int, Lease]]:
+        """Credentials that may be alive, with when each was written down, in that order; without their secrets."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -298,12 +303,65 @@ class RiskSource(Protocol):
         ...
 
 
-class Broker(Protocol):
-    def issue(self, permit: Permit) -> Lease: ...
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a backend can do, which decides what its credentials are good for."""
 
-    def revoke(self, permit_id: str, credential: str) -> None:
-        """Idempotent, and succeeds where no such credential exists."""
+    revocable: bool
+    """`revoke` ends a credential at once. Otherwise it ends when it expires, and effects are refused it unless that is
+    within the action's own deadline.
+    """
+    by_name: bool
+    """`revoke` also ends one whose answer was lost, and `list_orphans` finds those that nobody remembers."""
+    renewable: bool = False
+    standing: bool = False
+    """The secret was there before, and is lent."""
+
+
+class Broker(Protocol):
+    """Makes credentials of one class, at one backend. Blocking, from several threads at once; every call ends within
+    the time that its maker was given, whatever the backend does.
+
+    Whatever the backend says, errors hold no secret. Unless said otherwise, failure is `CannotDo(unavailable)`.
+    """
+
+    @property
+    def traits(self) -> Traits: ...
+
+    def plan(self, permit: Permit, action: Action, grant: Grant) -> Mapping[str, Any]:
+        """The least rights that this action needs, for a credential of its own; of a task's credential, those that the
+        grant has. JSON, and nothing secret: it stands in the ledger, and is all that `issue` goes by. No I/O.
+
+        Raises:
+            CannotDo: out_of_scope, where the action needs more than the grant and the class allow; invalid_arguments,
+                where what it needs cannot be told.
+        """
         ...
+
+    def issue(self, lease: Lease) -> Secret:
+        """A credential of this name with these rights, that ends by itself at `lease.expires_at`, or before.
+
+        Where it raises, there may be one all the same, and it is revoked. A name is issued once.
+        """
+        ...
+
+    def renew(self, lease: Lease, expires_at: int) -> int:
+        """Let it live until then, or for as long as the backend lets it: when it ends now, in milliseconds since the
+        epoch. Asked only where `traits.renewable`.
+        """
+        ...
+
+    def revoke(self, lease: Lease) -> None:
+        """Returns once the credential, and every session that it opened, is of no use any more. Idempotent, and
+        succeeds where none exists. `lease.secret` is None where its answer was lost, or this is another process.
+        """
+        ...
+
+    def list_orphans(self, known: Collection[str]) -> Sequence[str]:
+        """Names of credentials that this Forestall made there, are alive, and are not among `known`."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Mandates(Protocol):

@@ -19,6 +19,7 @@ from forestall.core.ask import (
     Issue,
     NotStarted,
     Perform,
+    Plan,
     Record,
     Release,
     Revoke,
@@ -38,8 +39,10 @@ FINISHING = frozenset({Record, Release, Revoke, Tell})
 GRANTING = frozenset({Kind.PERMITTED, Kind.OPENED, Kind.EXTENDED, Kind.APPROVED})
 """Records that give leave to something: not begun for a caller who waits no more."""
 
-DEED = frozenset({Perform, Issue})
-"""What a permit permits. Begun within its lifetime, and then not subject to the decision's deadline either."""
+DEED = frozenset({Perform, Plan, Issue})
+"""What a permit permits, the record of a credential included: not begun for a caller who waits no more, and not subject
+to the decision's deadline, only to the permit's own lifetime.
+"""
 
 
 class Unstoppable(asyncio.Future[T]):
@@ -153,11 +156,13 @@ def translate(error: BaseException) -> CannotDo:
 
 def _forbidden_now(ask: Ask, interrupt: BaseException | None, deadline: float | None) -> CannotDo | None:
     """Why this step must not be started any more, if it must not."""
-    if type(ask) in FINISHING and not (isinstance(ask, Record) and ask.entry.kind in GRANTING):
+    kind = ask.entry.kind if isinstance(ask, Record) else None
+    is_deed = type(ask) in DEED or kind is Kind.LEASED
+    if type(ask) in FINISHING and not is_deed and kind not in GRANTING:
         return None
     if interrupt is not None:
         return NotStarted(Reason.CANCELLED) if isinstance(ask, Perform) else CannotDo(Reason.CANCELLED)
-    if deadline is not None and type(ask) not in DEED and time.monotonic() >= deadline:
+    if deadline is not None and not is_deed and time.monotonic() >= deadline:
         return CannotDo(Reason.DEADLINE)
     return None
 

@@ -17,11 +17,11 @@ from forestall.adapter.ledger.log import FileLedger
 from forestall.adapter.store.state import open_state
 from forestall.core.ask import Ask, Issue, Perform, Record, Revoke
 from forestall.core.flow import govern
-from forestall.core.model import Lease, Mandate, Result
+from forestall.core.model import Mandate, Result, Secret
 from forestall.core.task import open_task
 from forestall.port import Written
 from forestall.run import run
-from forestall.testing.world import AGENT, GRANT, NOW, World, action
+from forestall.testing.world import AGENT, GRANT, NOW, SECRET, World, action
 from tests.flow.scenarios import CREDENTIALED
 
 
@@ -44,9 +44,9 @@ class Disk:
         body = next(iter(self.ledger.read(position.stream, position.index))).body
         self.state.apply(Written(position, body))
 
-    def issue(self, ask: Issue) -> Lease:
-        (self.root / "credentials" / ask.permit.id).touch()
-        return Lease(ask.permit.id)
+    def issue(self, ask: Issue) -> Secret:
+        (self.root / "credentials" / ask.lease.name).touch()
+        return SECRET
 
     def perform(self, _ask: Perform) -> Result:
         with (self.root / "performed").open("a") as file:
@@ -54,7 +54,7 @@ class Disk:
         return Result("ok")
 
     def revoke(self, ask: Revoke) -> None:
-        (self.root / "credentials" / ask.permit_id).unlink(missing_ok=True)
+        (self.root / "credentials" / ask.lease.name).unlink(missing_ok=True)
 
     def close(self) -> None:
         self.state.close()

@@ -24,13 +24,42 @@ from forestall.core.ask import (
 from forestall.core.effects import Confidence, Effect
 from forestall.core.entry import Kind, Stream
 from forestall.core.label import CLEAN, WORST, Confidentiality, Integrity, Label
-from forestall.core.model import Action, Approval, Decision, Deny, Done, Fate, Hold, Quantity, Result, Ruling, Undone
+from forestall.core.model import (
+    Action,
+    Approval,
+    Decision,
+    Deny,
+    Done,
+    Fate,
+    Hold,
+    Quantity,
+    Result,
+    Ruling,
+    Scope,
+    Undone,
+)
 from forestall.core.reason import Reason
 from forestall.run import run
-from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, Fault, World, action, facts, shown_of
+from forestall.testing.world import (
+    AGENT,
+    GRANT,
+    LEASE,
+    NOW,
+    PERMITTED,
+    SECRET,
+    TOOL,
+    Fault,
+    World,
+    action,
+    facts,
+    shown_of,
+)
 
 ACTION = action()
 CREDENTIALED = replace(PERMITTED, credential="database")
+OF_TASK = replace(LEASE, scope=Scope.TASK)
+THERE = replace(OF_TASK, secret=SECRET)
+BEYOND = CannotDo(Reason.OUT_OF_SCOPE)
 HELD = Ruling(Decision.HOLD, "b", "s", Reason.NEEDS_APPROVAL, ("ask",), (Approval(("owner",)),))
 TWO = replace(HELD, approvals=(Approval(("owner", "deputy"), quorum=2),))
 BOTH = replace(HELD, approvals=(Approval(("owner",)), Approval(("security",))))
@@ -75,6 +104,9 @@ class Scenario:
 SCENARIOS = [
     Scenario("permit", {}),
     Scenario("permit with a credential", {"ruling": CREDENTIALED}),
+    Scenario("permit with the task's credential", {"ruling": CREDENTIALED, "lease": OF_TASK}),
+    Scenario("permit with a credential that is there", {"ruling": CREDENTIALED, "lease": THERE}),
+    Scenario("a credential beyond the grant", {"ruling": CREDENTIALED, "lease": BEYOND}, Reason.OUT_OF_SCOPE),
     Scenario("the tool fails", {"result": Result("no", failed=True)}),
     Scenario("the output is as much as may be", {"grant": SMALL, "result": Result("ab", used={Quantity.BYTES: 2})}),
     Scenario("the output is too much", {"grant": SMALL, "result": Result("abc", used={Quantity.BYTES: 3})}),
@@ -184,6 +216,7 @@ def reference(world: World, asked: Action) -> Reason | None:
         (ruling and not ruling.policies, Reason.NO_POLICY),
         (world.budget < 1, Reason.BUDGET),
         (world.stopped is not None, world.stopped),
+        (ruling and ruling.credential and world.lease is BEYOND, Reason.OUT_OF_SCOPE),
     ):
         if wrong:
             return reason
@@ -246,7 +279,13 @@ def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
         "4 not an outcome": not isinstance(outcome, Deny | Hold | Done | Undone),
         "5 released without a record (promise 2)": isinstance(outcome, Done) and not _recorded(world, Kind.SETTLED),
         "5 released what was not performed": isinstance(outcome, Done) and outcome.result is not world.result,
-        "6 credential left alive (promise 5)": bool(world.credentials) and not _faulty(world, Revoke),
+        "6 credential left alive (promise 5)": bool(world.credentials) and not _may_live(world),
+        "6 credential ended that is the task's (promise 5)": not world.faults
+        and _count(world.asked, Revoke) > 0
+        and world.lease is not LEASE,
+        "6 said to be over, and alive (promise 5)": _recorded(world, Kind.REVOKED) and bool(world.credentials),
+        "1 credential without a record of it (promise 5)": _issues_unrecorded(world),
+        "2 performed with another credential": any(_other_lease(world, ask) for ask in _all(world.asked, Perform)),
         "7 a hold acted (promise 7)": isinstance(outcome, Hold) and _count(world.asked, Perform, Issue) > 0,
         "7 a hold is not a hold (promise 7)": not world.faults and isinstance(outcome, Hold) != _holds(world, expected),
         "7 held though it performs": isinstance(outcome, Deny) and _count(world.done, Perform) > 0,
@@ -298,6 +337,30 @@ def _acts_before_its_permit(world: World) -> bool:
         if isinstance(ask, Issue | Perform) and not answered:
             return True
     return False
+
+
+def _issues_unrecorded(world: World) -> bool:
+    """Before each Issue there must be the record of just this credential, answered and durable."""
+    recorded: list[str] = []
+    for number, ask in enumerate(world.asked):
+        if isinstance(ask, Record) and ask.entry.kind == Kind.LEASED and ask.entry.durable:
+            recorded += [ask.entry.id] if number not in world.faults else []
+        if isinstance(ask, Issue) and ask.lease.name not in recorded:
+            return True
+    return False
+
+
+def _may_live(world: World) -> bool:
+    """A credential whose end failed is the sweep's; the task's own, once it was handed out, outlives the action."""
+    handed_out = _count(world.done, Issue) > 0 and not _faulty(world, Issue)
+    return _faulty(world, Revoke) or (world.lease is OF_TASK and handed_out)
+
+
+def _other_lease(world: World, perform: Any) -> bool:
+    if world.ruling.credential is None and not any(ruling.credential for ruling in world.upstream):
+        return perform.lease is not None
+    lease = world.lease
+    return isinstance(lease, CannotDo) or perform.lease != replace(lease, secret=SECRET)
 
 
 def _acts_unconfirmed(world: World) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from forestall.core.entry import Kind, Stream
 from forestall.core.flow import govern
+from forestall.core.lend import end_all
 from forestall.core.sweep import sweep
 from forestall.run import run
 from forestall.testing.world import NOW, World, action
@@ -51,7 +52,11 @@ def test_killed_at_any_step_a_sweep_leaves_no_credential_and_no_open_permit(
     if performed or credentials:
         assert len(permitted) == 1, "nothing happens before the permit is on disk"
 
+    written_down = [body["id"] for body in entries if body["kind"] == Kind.LEASED]
+    assert {path.name for path in credentials} <= set(written_down), "no credential before its record is on disk"
+
     assert run(sweep(disk.state.unsettled(), NOW), disk.handlers()) == ()
+    assert run(end_all([(lease, "swept") for _, lease in disk.state.leases()]), disk.handlers()) == ()
 
     assert list((tmp_path / "credentials").iterdir()) == []
     settled = [b for b in (w.body for w in disk.ledger.read(Stream.PERMITS)) if b["kind"] == Kind.SETTLED]
@@ -60,6 +65,9 @@ def test_killed_at_any_step_a_sweep_leaves_no_credential_and_no_open_permit(
         assert settled[0]["fate"] in {"done", "ambiguous"}
         assert (tmp_path / "performed").read_text() == "once\n"
     assert not disk.state.unsettled()
+    assert not disk.state.leases()
+    ended = [b["id"] for b in (w.body for w in disk.ledger.read(Stream.PERMITS)) if b["kind"] == Kind.REVOKED]
+    assert ended == written_down
     disk.close()
 
 
@@ -69,5 +77,5 @@ def test_a_process_that_is_not_killed_settles_by_itself(tmp_path: Path) -> None:
     disk = Disk(tmp_path)
     assert not disk.state.unsettled()
     kinds = [written.body["kind"] for written in disk.ledger.read(Stream.PERMITS)]
-    assert kinds == ["opened", "permitted", "settled"]
+    assert kinds == ["opened", "permitted", "leased", "revoked", "settled"]
     disk.close()

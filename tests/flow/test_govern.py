@@ -18,6 +18,7 @@ from forestall.core.ask import (
     Issue,
     NotStarted,
     Perform,
+    Plan,
     Record,
     Release,
     Reserve,
@@ -33,7 +34,6 @@ from forestall.core.model import (
     Done,
     Fate,
     Hold,
-    Lease,
     Permit,
     Question,
     Result,
@@ -42,7 +42,7 @@ from forestall.core.model import (
 )
 from forestall.core.reason import Reason
 from forestall.testing.playbook import Playbook
-from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, action, facts
+from forestall.testing.world import AGENT, GRANT, LEASE, NOW, PERMITTED, SECRET, TOOL, action, facts
 
 ACTION = action()
 FACTS = facts()
@@ -100,7 +100,7 @@ def test_a_permitted_action_is_recorded_then_performed_then_settled_then_release
 
 def test_a_credential_lives_only_between_the_record_and_the_settlement() -> None:
     permit = replace(PERMIT, credential="database")
-    lease = Lease(ACTION.id)
+    lease = replace(LEASE, secret=SECRET)
     book = (
         asked(replace(PERMITTED, credential="database"))
         << Reserve(GRANT, TOOL.effects)
@@ -109,11 +109,19 @@ def test_a_credential_lives_only_between_the_record_and_the_settlement() -> None
         >> None
         << Confirm(permit)
         >> None
-        << Issue(permit)
-        >> lease
+        << Plan(permit, ACTION)
+        >> LEASE
+        << Record(entry.leased(LEASE, NOW))
+        >> None
+        << Issue(LEASE)
+        >> SECRET
         << Perform(permit, ACTION, lease)
         >> Result("written")
-        << Revoke(ACTION.id, "database")
+        << Revoke(LEASE)
+        >> None
+        << Tell()
+        >> NOW
+        << Record(entry.revoked(LEASE, "done", NOW))
         >> None
         << Tell()
         >> NOW
@@ -125,7 +133,9 @@ def test_a_credential_lives_only_between_the_record_and_the_settlement() -> None
 
 def test_a_credential_whose_answer_was_lost_is_revoked_by_name() -> None:
     book = asked(replace(PERMITTED, credential="database")) << Reserve >> True << Record >> None << Confirm >> None
-    book = book << Issue >> CannotDo(detail="no answer") << Revoke(ACTION.id, "database") >> None << Tell >> NOW
+    book = book << Plan >> LEASE << Record >> None
+    book = book << Issue >> CannotDo(detail="no answer") << Revoke(LEASE) >> None << Tell >> NOW
+    book = book << Record(entry.revoked(LEASE, "not_started", NOW)) >> None << Tell >> NOW
     permit = replace(PERMIT, credential="database")
     book = book << Record(entry.settled(permit, Fate.NOT_STARTED, NOW, detail="no answer")) >> None
     assert book.outcome == Undone(permit, Fate.NOT_STARTED, Reason.UNAVAILABLE, "no answer")
@@ -190,7 +200,7 @@ def test_a_door_that_did_not_start_is_told_apart_from_one_that_was_lost() -> Non
 def test_a_permit_that_does_not_stand_once_it_is_recorded_is_settled_and_released_to_nobody(reason: Reason) -> None:
     permit = replace(PERMIT, credential="database")
     book = asked(replace(PERMITTED, credential="database")) << Reserve >> True << Record >> None
-    book = book << Confirm(permit) >> reason << Revoke(ACTION.id, "database") >> None << Tell >> NOW
+    book = book << Confirm(permit) >> reason << Tell >> NOW
     book = book << Record(entry.settled(permit, Fate.NOT_STARTED, NOW, detail=reason.value)) >> None
     assert book.outcome == Undone(permit, Fate.NOT_STARTED, reason, reason.value)
 

@@ -18,6 +18,7 @@ from forestall.core.ask import (
     Issue,
     NotStarted,
     Perform,
+    Plan,
     Record,
     Release,
     Reserve,
@@ -201,7 +202,7 @@ def test_a_step_that_does_not_answer_is_ended_by_the_deadline(kind: type) -> Non
     assert [entry.kind for entry in passing.world.entries] == ["denied"], "writing it down has no deadline"
 
 
-@pytest.mark.parametrize("kind", [Issue, Perform, Revoke, Tell])
+@pytest.mark.parametrize("kind", [Plan, Issue, Perform, Revoke, Tell])
 def test_the_deadline_is_for_the_decision_and_not_for_what_it_permits(kind: type) -> None:
     with Passing(World(ruling=CREDENTIALED), kind) as passing:
         outcome = asyncio.run(passing.carry())
@@ -230,7 +231,7 @@ def test_no_permit_is_written_after_the_deadline(kind: type) -> None:
     assert passing.world.budget == 3, "what was reserved is given back"
 
 
-@pytest.mark.parametrize("kind", [Verify, Evaluate, Record, Confirm, Issue, Perform, Revoke, Tell])
+@pytest.mark.parametrize("kind", [Verify, Evaluate, Record, Confirm, Plan, Issue, Perform, Revoke, Tell])
 def test_cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_on(kind: type) -> None:
     async def scenario() -> World:
         world = World(ruling=CREDENTIALED)
@@ -257,7 +258,8 @@ def test_cancelled_at_any_step_the_books_are_finished_and_the_cancellation_goes_
     kinds = [entry.kind for entry in world.entries]
     assert world.credentials == set()
     if "permitted" in kinds:
-        assert kinds == ["permitted", "settled"]
+        lent = ["leased", "revoked"] if kind in (Issue, Perform, Revoke, Tell) else []
+        assert kinds == ["permitted", *lent, "settled"]
         assert world.entries[-1].body["fate"] == (
             "done" if performed else "ambiguous" if kind is Perform else "not_started"
         )
@@ -506,7 +508,7 @@ def test_a_drive_that_is_stopped_while_its_permit_is_written_settles_it_and_perf
             steps.drive.outcome()
 
 
-@pytest.mark.parametrize("last", [Confirm, Issue])
+@pytest.mark.parametrize("last", [Confirm, Plan, Issue])
 def test_a_drive_that_is_stopped_once_its_permit_is_written_begins_nothing_more(last: type) -> None:
     """Not the credential, nor the action under it; and what was not begun is said to be that."""
     with Steps(World(ruling=CREDENTIALED), last) as steps:
@@ -515,9 +517,21 @@ def test_a_drive_that_is_stopped_once_its_permit_is_written_begins_nothing_more(
         assert steps.answer() is None
         begun = [type(ask) for ask in steps.world.asked if isinstance(ask, Issue | Perform)]
         assert begun == ([Issue] if last is Issue else [])
-        assert [entry.kind for entry in steps.world.entries] == ["permitted", "settled"]
+        lent = {Confirm: [], Plan: ["revoked"], Issue: ["leased", "revoked"]}[last]
+        assert [entry.kind for entry in steps.world.entries] == ["permitted", *lent, "settled"]
         assert steps.world.entries[-1].body["fate"] == "not_started"
         assert not steps.world.credentials
+
+
+def test_a_drive_that_is_stopped_while_its_credential_is_written_down_brings_none_into_being() -> None:
+    with Steps(World(ruling=CREDENTIALED), Record) as steps:
+        steps.drive.go()
+        steps.answer()
+        steps.drive.stop(asyncio.CancelledError())
+        while steps.answer() is not None:
+            pass
+        assert [entry.kind for entry in steps.world.entries] == ["permitted", "leased", "revoked", "settled"]
+        assert not [ask for ask in steps.world.asked if isinstance(ask, Issue | Perform)]
 
 
 def test_a_drive_that_is_stopped_before_its_permit_is_written_writes_a_denial() -> None:

@@ -41,6 +41,8 @@ VERBS = {
     Kind.PERMITTED: "permit",
     Kind.SETTLED: "settled",
     Kind.CLOSED: "close",
+    Kind.LEASED: "lease",
+    Kind.REVOKED: "revoke",
     Kind.USED: "used",
     Kind.DENIED: "deny",
     Kind.HELD: "hold",

@@ -131,10 +131,21 @@ class Confirm:
 
 
 @dataclass(frozen=True, slots=True)
-class Issue:
-    """Bring the permit's credential into being, named after the permit. Answer: Lease."""
+class Plan:
+    """What will the permit's credential be: named after the permit, with what rights, until when? Answer: Lease. One
+    with a secret is the task's own, which is there already. Throws `out_of_scope` where it would be more than the
+    grant.
+    """
 
     permit: Permit
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Bring this credential into being. Answer: Secret."""
+
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +159,9 @@ class Perform:
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """End the credential named after this permit, whether or not it is known to exist. Answer: None."""
+    """End this credential, whether or not it is known to exist. Answer: None, once nobody can use it any more."""
 
-    permit_id: str
-    credential: str
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +182,7 @@ Ask = (
     | Release
     | Record
     | Confirm
+    | Plan
     | Issue
     | Perform
     | Revoke

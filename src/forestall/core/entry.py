@@ -28,6 +28,7 @@ from forestall.core.model import (
     Fate,
     Grant,
     Hold,
+    Lease,
     Permit,
     Quantity,
     RealPath,
@@ -56,6 +57,8 @@ class Kind(StrEnum):
     PERMITTED = "permitted"
     SETTLED = "settled"
     CLOSED = "closed"  # a task, and all below it
+    LEASED = "leased"  # a credential: written before there is one
+    REVOKED = "revoked"  # a credential: nobody can use it any more
     USED = "used"  # what counts once, and was shown: proofs, assertions, tickets
     ORDERED = "ordered"  # tasks killed, suspended or resumed, or their risk, by a person or a signal
     APPROVED = "approved"  # a held action, by a person
@@ -195,6 +198,29 @@ def settled(
     if used:
         body["used"] = {quantity.value: min(max(amount, 0), MAX_SAFE_INTEGER) for quantity, amount in used.items()}
     return Entry(Stream.PERMITS, Kind.SETTLED, permit.id, at, body, durable=False)
+
+
+def leased(lease: Lease, at: int) -> Entry:
+    """A credential is about to come into being. What it is for, its permit and task say."""
+    body = {
+        "task": lease.task,
+        "permit": lease.permit,
+        "credential": lease.credential,
+        "backend": lease.backend,
+        "scope": lease.scope.value,
+        "rights": dict(lease.rights),
+        "expires_at": lease.expires_at,
+        "place": None if lease.place is None else {"where": lease.place.where.value, "name": lease.place.name},
+        "exposed": lease.exposed,
+        "standing": lease.standing,
+    }
+    return Entry(Stream.PERMITS, Kind.LEASED, lease.name, at, body)
+
+
+def revoked(lease: Lease, why: str, at: int) -> Entry:
+    """Nobody can use it any more. Not synced: where it is lost, the credential is ended, and that written, again."""
+    body = {"task": lease.task, "permit": lease.permit, "credential": lease.credential, "why": why}
+    return Entry(Stream.PERMITS, Kind.REVOKED, lease.name, at, body, durable=False)
 
 
 def denied(denial: Deny, action: Action, subject: Subject | None, facts: Facts | None) -> Entry:

@@ -3,12 +3,13 @@
 The rules that this module keeps. `tests/flow/test_faults.py` holds each of them under every combination of failing
 effects, and `tests/flow/test_mutants.py` breaks each of them and sees it caught:
 
- 1. Nothing is performed, and no credential comes into being, before the permit is recorded.
+ 1. Nothing is performed, and no credential comes into being, before the permit is recorded, and the credential too.
  2. What is performed is what was asked, under a permit for exactly that: tool, pin, arguments.
  3. `Perform` is asked at most once.
  4. Whatever goes wrong before `Perform`, nothing is performed and the answer is a refusal.
  5. An output is released only after the outcome, with the output's labels, is recorded.
- 6. A credential that may exist is revoked on every path.
+ 6. A credential that may exist is revoked on every path, or its record has no end and the sweep revokes it; one that
+    is the task's own lives on.
  7. A hold performs nothing.
  8. Denials and permits are recorded on separate streams, and every permit is settled.
  9. A budget that was reserved and not spent is given back.
@@ -32,18 +33,17 @@ from forestall.core.ask import (
     FindTool,
     Flow,
     Gather,
-    Issue,
     NotStarted,
     Perform,
     Record,
     Release,
     Reserve,
-    Revoke,
     Tell,
     Verify,
 )
 from forestall.core.entry import Entry, denied, held, permitted, settled
 from forestall.core.grant import objection
+from forestall.core.lend import Loan, lend, take_back
 from forestall.core.measure import exceeds
 from forestall.core.model import (
     NOTHING,
@@ -176,11 +176,12 @@ def reserve_and_record(permit: Permit, action: Action, known: Known) -> Flow[Non
 
 
 def carry_out(permit: Permit, action: Action) -> Flow[Outcome]:
-    """Confirm, issue, perform once, revoke, settle; release the output only when that is written."""
+    """Confirm, lend, perform once, take back, settle; release the output only when that is written."""
     outcome: Done | Undone = Undone(permit, Fate.NOT_STARTED, Reason.UNAVAILABLE)
+    loan = Loan()
     try:
         yield from require_standing(permit)
-        lease = (yield Issue(permit)) if permit.credential is not None else None
+        lease = (yield from lend(permit, action, loan)) if permit.credential is not None else None
         outcome = Undone(permit, Fate.AMBIGUOUS, Reason.UNAVAILABLE)
         outcome = Done(permit, (yield Perform(permit, action, lease)))
     except NotStarted as error:
@@ -188,8 +189,7 @@ def carry_out(permit: Permit, action: Action) -> Flow[Outcome]:
     except CannotDo as error:
         assert isinstance(outcome, Undone)
         outcome = Undone(permit, outcome.fate, error.reason, error.detail)
-    if permit.credential is not None:
-        yield from best_effort(Revoke(permit.id, permit.credential))
+    yield from take_back(loan, outcome.fate.value if isinstance(outcome, Undone) else "done")
     return (yield from settle(outcome))
 
 
@@ -235,7 +235,7 @@ def refuse(decision: Deny | Hold, action: Action, known: Known) -> Flow[Outcome]
     return decision
 
 
-def best_effort(step: Record | Release | Revoke) -> Flow[None]:
+def best_effort(step: Record | Release) -> Flow[None]:
     """A step of clean-up: where it fails, the sweeper finds what is left from the ledger."""
     try:
         yield step

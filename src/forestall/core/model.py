@@ -13,6 +13,7 @@ from typing import Any
 
 from forestall.core.effects import UNKNOWN, Confidence, Effect
 from forestall.core.label import WORST, Confidentiality, Integrity, Label
+from forestall.core.place import Place
 from forestall.core.reason import Reason
 
 Json = Any
@@ -409,12 +410,51 @@ class Hold:
     slice_digest: str = ""
 
 
+class Scope(StrEnum):
+    """What a credential comes into being for, and ends with."""
+
+    ACTION = "action"
+    TASK = "task"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What a backend gave out. It is held in memory, placed where the tool runs, and nowhere else."""
+
+    fields: Mapping[str, str] = field(repr=False)
+    """By the backend's own names, such as `user`, `password`, `token`."""
+    handle: str = field(default="", repr=False)
+    """What the backend needs to end it, besides its name; empty where the name is enough."""
+    expires_at: int = 0
+    """When the backend says that it ends; 0 where it says nothing. It may be before the lease's own end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A credential's life. Its id derives from the action's, so that a lost answer can be revoked by name."""
+    """A credential's life: all of it is written down before there is a credential, the secret never."""
 
-    id: str
-    secret: object = field(default=None, repr=False)
+    name: str
+    """What the backend knows it by. It derives from the permit, so that a lost answer can be revoked by name."""
+    credential: str
+    """Its class, as policy and `credentials.toml` name it."""
+    backend: str
+    """What kind of backend makes it."""
+    task: str
+    permit: str
+    """Which brings it into being."""
+    scope: Scope
+    rights: Mapping[str, Json]
+    """What may be done with it, in the backend's own words. They stand in the ledger: nothing secret belongs there."""
+    expires_at: int
+    """By then it has ended, whatever else happens; never after the task."""
+    place: Place | None = None
+    """Where it is put; None where a program of its own asks for it."""
+    exposed: bool = False
+    """Where it is placed, the agent's own user could read it."""
+    standing: bool = False
+    """The secret was there before and will be there after: it is lent, not made, and its end ends nothing."""
+    secret: Secret | None = field(default=None, repr=False)
+    """None until it was issued."""
 
 
 @dataclass(frozen=True, slots=True)

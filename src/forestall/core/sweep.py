@@ -1,14 +1,14 @@
 """Find what a crash left unfinished, and finish its books.
 
-A permit without an outcome may have acted: it is settled as ambiguous, and a credential that it may have brought into
-being is revoked by name. What fails here stays unsettled, and the next sweep finds it again.
+A permit without an outcome may have acted: it is settled as ambiguous. What fails here stays unsettled, and the next
+sweep finds it again. Credentials that it may have brought into being have records of their own: `core.lend.end_all`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from forestall.core.ask import CannotDo, Flow, Record, Revoke
+from forestall.core.ask import CannotDo, Flow, Record
 from forestall.core.entry import settled
 from forestall.core.model import Fate, Permit
 
@@ -18,8 +18,6 @@ def sweep(unsettled: Sequence[Permit], at: int) -> Flow[tuple[Permit, ...]]:
     left = []
     for permit in unsettled:
         try:
-            if permit.credential is not None:
-                yield Revoke(permit.id, permit.credential)
             yield Record(settled(permit, Fate.AMBIGUOUS, at, detail="swept"))
         except CannotDo:
             left.append(permit)

@@ -25,6 +25,7 @@ from forestall.core.ask import (
     Gather,
     Issue,
     Perform,
+    Plan,
     Record,
     Release,
     Reserve,
@@ -44,6 +45,8 @@ from forestall.core.model import (
     Lease,
     Result,
     Ruling,
+    Scope,
+    Secret,
     Subject,
     Tool,
 )
@@ -71,6 +74,17 @@ GRANT = Grant(
     effects=frozenset(Effect),
     expires_at=NOW + 60_000,
 )
+LEASE = Lease(
+    name="forestall-0badcafe-action-1",
+    credential="database",
+    backend="simulated",
+    task=GRANT.task,
+    permit="action-1",
+    scope=Scope.ACTION,
+    rights={"tables": ["orders"]},
+    expires_at=NOW + 30_000,
+)
+SECRET = Secret({"password": "hunter2"})
 PERMITTED = Ruling(Decision.PERMIT, "sha256:bundle", "sha256:slice", policies=("writes",))
 
 
@@ -148,6 +162,8 @@ class World:
     entries: list[Entry] = field(default_factory=list)
     given: tuple[str, ...] = ()
     """The approvals that were taken."""
+    lease: Lease | CannotDo = LEASE
+    """What the permit's credential is planned to be."""
     credentials: set[str] = field(default_factory=set)
     """Names of the credentials alive now."""
 
@@ -190,9 +206,9 @@ class World:
     def release(self, _ask: Any) -> None:
         self.budget += 1
 
-    def issue(self, ask: Any) -> Lease:
-        self.credentials.add(ask.permit.id)
-        return Lease(ask.permit.id)
+    def issue(self, ask: Any) -> Secret:
+        self.credentials.add(ask.lease.name)
+        return SECRET
 
 
 def _answer(value: Any) -> Any:
@@ -214,8 +230,9 @@ _ANSWERS: dict[type, Callable[[World, Any], Any]] = {
     Release: World.release,
     Record: lambda world, ask: world.entries.append(ask.entry),
     Confirm: lambda world, _: world.stopped,
+    Plan: lambda world, _: _answer(world.lease),
     Issue: World.issue,
     Perform: lambda world, _: _answer(world.result),
-    Revoke: lambda world, ask: world.credentials.discard(ask.permit_id),
+    Revoke: lambda world, ask: world.credentials.discard(ask.lease.name),
     Tell: lambda _world, _ask: NOW + 5,
 }

@@ -1,4 +1,4 @@
-"""A crash left permits without an outcome: each is settled once, and its credential revoked by name."""
+"""A crash left permits without an outcome: each is settled once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from forestall.core.ask import CannotDo, Record, Revoke
+from forestall.core.ask import CannotDo, Record
 from forestall.core.entry import Kind, settled
 from forestall.core.flow import conclude
 from forestall.core.model import Fate, Permit
@@ -32,36 +32,23 @@ def test_nothing_unsettled_asks_for_nothing() -> None:
 
 
 def test_a_permit_without_an_outcome_may_have_acted() -> None:
-    book = Playbook(sweep((PLAIN,), NOW)) << ambiguous(PLAIN) >> None
+    book = Playbook(sweep((PLAIN, CREDENTIALED), NOW)) << ambiguous(PLAIN) >> None << ambiguous(CREDENTIALED) >> None
     assert book.outcome == ()
-
-
-def test_the_credential_is_revoked_by_name_before_the_books_are_closed() -> None:
-    book = Playbook(sweep((CREDENTIALED,), NOW)) << Revoke("action-2", "database") >> None
-    book = book << ambiguous(CREDENTIALED) >> None
-    assert book.outcome == ()
-
-
-def test_a_permit_whose_credential_cannot_be_revoked_stays_unsettled() -> None:
-    book = Playbook(sweep((CREDENTIALED, PLAIN), NOW)) << Revoke >> CannotDo(detail="database down")
-    book = book << ambiguous(PLAIN) >> None
-    assert book.outcome == (CREDENTIALED,)
 
 
 def test_a_permit_whose_outcome_cannot_be_recorded_stays_unsettled_and_the_rest_go_on() -> None:
     book = Playbook(sweep((PLAIN, CREDENTIALED), NOW)) << ambiguous(PLAIN) >> CannotDo(detail="disk full")
-    book = book << Revoke >> None << ambiguous(CREDENTIALED) >> None
+    book = book << ambiguous(CREDENTIALED) >> None
     assert book.outcome == (PLAIN,)
 
 
 @pytest.mark.parametrize("fault", Fault)
-@pytest.mark.parametrize("step", range(3))
+@pytest.mark.parametrize("step", range(2))
 def test_sweeping_again_finishes_what_a_fault_left(step: int, fault: Fault) -> None:
-    world = World(faults={step: fault}, credentials={CREDENTIALED.id})
+    world = World(faults={step: fault})
     left = run(sweep((CREDENTIALED, PLAIN), NOW), world.handlers())
     assert len(left) == 1
     assert run(sweep(left, NOW), world.handlers()) == ()
-    assert world.credentials == set()
     assert {entry.id for entry in world.entries} == {PLAIN.id, CREDENTIALED.id}
     assert {entry.kind for entry in world.entries} == {Kind.SETTLED}
     assert {entry.body["fate"] for entry in world.entries} == {Fate.AMBIGUOUS}

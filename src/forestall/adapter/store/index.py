@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LAYOUT = 5
+LAYOUT = 6
 """Of the tables and of what is in them. An index of another layout is thrown away."""
 
 BUSY_MS = 2_000
@@ -30,8 +30,9 @@ CREATE TABLE killed(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE target(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE epoch(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE hold(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE lease(id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 """
-_ORDER = ("stream", "task", "permit", "instance", "used", "killed", "target", "epoch", "hold")
+_ORDER = ("stream", "task", "permit", "instance", "used", "killed", "target", "epoch", "hold", "lease")
 """Tables, as `Batch` has them."""
 
 
@@ -54,6 +55,8 @@ class Batch:
     """One row: how many orders were taken in."""
     holds: Mapping[str, Any] = field(default_factory=dict)
     """With what people said to them."""
+    leases: Mapping[str, Any] = field(default_factory=dict)
+    """Credentials without an end."""
 
 
 class Index:
@@ -105,6 +108,7 @@ class Index:
             self._put("target", "id", batch.targets)
             self._put("epoch", "id", batch.epoch)
             self._put("hold", "id", batch.holds)
+            self._put("lease", "id", batch.leases)
             run("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):

@@ -13,7 +13,7 @@ from typing import Any
 
 from forestall.adapter.store.holds import Holds
 from forestall.adapter.store.orders import Given, Orders
-from forestall.adapter.store.rows import Unsettled, given_of, label_of, used_of
+from forestall.adapter.store.rows import Leased, Unsettled, given_of, label_of, used_of
 from forestall.adapter.store.spending import ONE_TASK_MORE, amounts_of, spend, unspend, used_by_call
 from forestall.adapter.store.taken import Taken
 from forestall.adapter.store.tree import Task, Trees
@@ -42,8 +42,11 @@ class Memory:
     """What counts once, and was shown."""
     unsettled: dict[str, Unsettled] = field(default_factory=dict)
     """By permit."""
+    leases: dict[str, Leased] = field(default_factory=dict)
+    """Credentials that nobody has said the end of, by name, in the order of the log."""
     taken: dict[Stream, Taken] = field(default_factory=lambda: {stream: Taken() for stream in Stream})
     changed_permits: set[str] = field(default_factory=set)
+    changed_leases: set[str] = field(default_factory=set)
     changed_streams: set[Stream] = field(default_factory=set)
 
     # -- entries of the log
@@ -101,6 +104,13 @@ class Memory:
                 self._permit(body, index)
             case Kind.SETTLED:
                 self._settle(body)
+            case Kind.LEASED:
+                known = Leased.of(body)
+                self.leases[known.lease.name] = known
+                self.changed_leases.add(known.lease.name)
+            case Kind.REVOKED:
+                self.leases.pop(body["id"], None)
+                self.changed_leases.add(body["id"])
             case Kind.USED:
                 self.used.take(body)
             case Kind.APPROVED | Kind.DECLINED:

@@ -18,7 +18,8 @@ from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.entry import ordered
 from forestall.core.grant_json import counted_from_json, effects_from_json, grant_from_json, grant_to_json
 from forestall.core.label import Confidentiality, Integrity, Label
-from forestall.core.model import Grant, Permit, Quantity, Risk
+from forestall.core.model import Grant, Lease, Permit, Quantity, Risk, Scope
+from forestall.core.place import Place, Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,21 @@ class Unsettled:
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> Unsettled:
         return cls.of(row["body"], int(row["index"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A credential that nobody has said the end of."""
+
+    lease: Lease
+    at: int
+    """When it was written down."""
+    body: Mapping[str, Any]
+    """Its entry's."""
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Leased:
+        return cls(lease_of(body), int(body["at"]), body)
 
 
 def stream_row(taken: Taken) -> dict[str, Any]:
@@ -128,6 +144,24 @@ def permit_of(body: Mapping[str, Any]) -> Permit:
         policy_digest=str(body["policy_digest"]),
         expires_at=int(body["expires_at"]),
         credential=body["credential"],
+    )
+
+
+def lease_of(body: Mapping[str, Any]) -> Lease:
+    """What the log says of a credential: everything but its secret, and the template that it was put in place with."""
+    place = body["place"]
+    return Lease(
+        name=str(body["id"]),
+        credential=str(body["credential"]),
+        backend=str(body["backend"]),
+        task=str(body["task"]),
+        permit=str(body["permit"]),
+        scope=Scope(body["scope"]),
+        rights=dict(body["rights"]),
+        expires_at=int(body["expires_at"]),
+        place=None if place is None else Place(Where(place["where"]), str(place["name"]), ""),
+        exposed=bool(body["exposed"]),
+        standing=bool(body["standing"]),
     )
 
 

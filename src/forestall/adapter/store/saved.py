@@ -13,6 +13,7 @@ from typing import Any
 from forestall.adapter.store.index import Batch, Index
 from forestall.adapter.store.memory import Memory
 from forestall.adapter.store.rows import (
+    Leased,
     Unsettled,
     given_of,
     given_row,
@@ -70,6 +71,7 @@ def unsaved(memory: Memory) -> Batch | None:
         targets={target_key(target): _target_row(memory, target) for target in orders.changed},
         epoch={"epoch": orders.epoch} if orders.changed else {},
         holds={name: memory.holds.row(name) for name in memory.holds.changed},
+        leases={name: _lease_row(memory, name) for name in memory.changed_leases},
     )
     _forget_changes(memory)
     return batch
@@ -93,11 +95,13 @@ def load(memory: Memory, batch: Batch) -> None:
     memory.orders.epoch = int(batch.epoch.get("epoch", 0))
     for name, row in batch.holds.items():
         memory.holds.load(name, row)
+    known = [(name, Leased.of(row)) for name, row in batch.leases.items()]
+    memory.leases = dict(sorted(known, key=lambda one: one[1].at))
     memory.trees.changed_tasks, memory.orders.changed = set(), set()
 
 
 def _forget_changes(memory: Memory) -> None:
-    memory.changed_streams, memory.changed_permits = set(), set()
+    memory.changed_streams, memory.changed_permits, memory.changed_leases = set(), set(), set()
     memory.orders.changed, memory.holds.changed = set(), set()
     trees = memory.trees
     trees.changed_tasks, trees.changed_instances, trees.changed_killed = set(), set(), set()
@@ -105,6 +109,11 @@ def _forget_changes(memory: Memory) -> None:
 
 def _target_row(memory: Memory, target: Target) -> list[dict[str, Any]] | None:
     return [given_row(given) for given in memory.orders.rows(target)] or None
+
+
+def _lease_row(memory: Memory, name: str) -> dict[str, Any] | None:
+    known = memory.leases.get(name)
+    return None if known is None else dict(known.body)
 
 
 def _from_index(path: Path) -> Saved:

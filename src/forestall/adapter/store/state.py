@@ -22,7 +22,7 @@ from forestall.core.control import Command, Order, Target, barring
 from forestall.core.entry import Opening, Stream
 from forestall.core.errors import ForestallError
 from forestall.core.label import CLEAN, WORST, Label
-from forestall.core.model import Action, Counted, Facts, Grant, Permit, Risk, Ruling, Subject
+from forestall.core.model import Action, Counted, Facts, Grant, Lease, Permit, Risk, Ruling, Subject
 from forestall.core.reason import Reason
 from forestall.port import Ledger, Position, TaskView, Waiting, Written
 
@@ -104,6 +104,10 @@ class LogState:
     def unsettled(self) -> Sequence[Permit]:
         with self._lock:
             return [known.permit for known in self._unsettled.values()]
+
+    def leases(self) -> Sequence[tuple[int, Lease]]:
+        with self._lock:
+            return [(known.at, known.lease) for known in self._memory.leases.values()]
 
     # -- orders
 
