@@ -18,6 +18,7 @@ from typing import Any
 
 import cedarpy
 
+from forestall.core.compact import encoder
 from forestall.core.effects import Effect
 from forestall.core.model import Narrowing
 from forestall.core.narrow import narrowest
@@ -33,6 +34,8 @@ MAX_REMEMBERED = 256
 
 MAX_REMEMBERED_TEXT = 1024
 """Characters of a context whose answer is remembered."""
+
+_compact = encoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Slice:
 
     def ask(self, principal: str, context: Mapping[str, Any]) -> Verdict:
         """`context`: as `flat` has it."""
-        text = json.dumps(context)
+        text = _compact(context)
         known = self._remembered.get((principal, text))
         if known is not None:
             return known

@@ -21,7 +21,7 @@ import os
 import threading
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -235,14 +235,14 @@ class StreamFile:
     def _commit_alone(self, records: Sequence[Record]) -> int:
         with self._lock:
             first = self._write(records, sign=False)
-            size, root = self._tree.size, self._tree.root()
+            tree = self._tree.copy()
         began = self._begin_sync()
-        note = self._made(lambda: self._signer.sign(size, root))
+        checkpoint = self._made_over(tree)
         self.sync()
         self._took += began
         with self._lock:
-            covers_all = size == self._tree.size
-            self._write_checkpoint(note if covers_all else self._made(self._checkpoint))
+            covers_all = tree.size == self._tree.size
+            self._write_checkpoint(checkpoint if covers_all else self._made_over(self._tree))
             if not covers_all:  # others wrote meanwhile: no checkpoint stays over what is not on disk
                 self._exposed = self._end
         if not covers_all:
@@ -266,7 +266,7 @@ class StreamFile:
             size = self._tree.size
             signs = sign and self._signed < size
             if signs:
-                parts.append(encode(CHECKPOINT, self._checkpoint()))
+                parts.append(self._checkpoint(self._tree))
             data = b"".join(parts)
             self._require_room(len(data) if signs or not data else len(data) + self._reserve)
             try:
@@ -294,13 +294,14 @@ class StreamFile:
             offset += len(record.frames)
         return parts
 
-    def _checkpoint(self) -> bytes:
-        return self._signer.sign(self._tree.size, self._tree.root())
+    def _checkpoint(self, tree: Tree) -> bytes:
+        """Its frame."""
+        return encode(CHECKPOINT, self._signer.sign(tree.size, tree.root()))
 
-    def _write_checkpoint(self, note: bytes) -> None:
+    def _write_checkpoint(self, frame: bytes) -> None:
         """Over all that there is. An interrupt undoes it: the next covers what this one would have."""
         self._require_good()
-        frame, start = encode(CHECKPOINT, note), self._end
+        start = self._end
         try:
             self._require_room(len(frame))
             try:
@@ -312,9 +313,10 @@ class StreamFile:
             raise self._unsigned(error) from None
         self._signed = self._tree.size
 
-    def _made(self, make: Callable[[], bytes]) -> bytes:
+    def _made_over(self, tree: Tree) -> bytes:
+        """The checkpoint over entries that stand there already."""
         try:
-            return make()
+            return self._checkpoint(tree)
         except Exception as error:  # noqa: BLE001 - whatever it is, there is no signature
             raise self._unsigned(error) from None
 
