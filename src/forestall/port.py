@@ -316,6 +316,10 @@ class Traits:
     renewable: bool = False
     standing: bool = False
     """The secret was there before, and is lent."""
+    shortest_ms: int = 0
+    """None ends by itself sooner than so long after it was issued; 0 where the backend makes any. One that has to end
+    before is revoked then, and lives on for the rest of this where nobody is there to revoke it.
+    """
 
 
 class Broker(Protocol):
@@ -339,7 +343,8 @@ class Broker(Protocol):
         ...
 
     def issue(self, lease: Lease) -> Secret:
-        """A credential of this name with these rights, that ends by itself at `lease.expires_at`, or before.
+        """A credential of this name with these rights, that ends by itself at `lease.expires_at`, or before; of a
+        backend that makes none so short, when `traits.shortest_ms` have passed.
 
         Where it raises, there may be one all the same, and it is revoked. A name is issued once.
         """
@@ -353,7 +358,8 @@ class Broker(Protocol):
 
     def revoke(self, lease: Lease) -> None:
         """Returns once the credential, and every session that it opened, is of no use any more. Idempotent, and
-        succeeds where none exists. `lease.secret` is None where its answer was lost, or this is another process.
+        succeeds where none exists. `lease.secret` is None where its answer was lost, or this is another process: then,
+        unless `traits.by_name`, it fails until the credential has ended by itself, or certainly never was.
         """
         ...
 
