@@ -17,7 +17,6 @@ from types import MappingProxyType
 from forestall.core.errors import SetupError, cure
 from forestall.core.toml import parse_toml
 from forestall.home import Home
-from forestall.identity_table import Table
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.fault import Fault, InvalidProof
 from forestall.proof.github import ISSUER as GITHUB
@@ -30,6 +29,7 @@ from forestall.proof.spiffe_id import SpiffeId, parse_workload_id, require_trust
 from forestall.proof.url import require_issuer_url, require_location
 from forestall.proof.user import UserIssuer
 from forestall.proof.workload import Listed, Match, Rule
+from forestall.table import Table
 
 MAX_FILE = 1024 * 1024
 """Bytes. No rules written by a person come near it."""

@@ -1,4 +1,4 @@
-"""One table of `identity.toml`: its values by kind, and where in the file each stands."""
+"""One table of a TOML file that the owner writes: its values by kind, and where in the file each stands."""
 
 from __future__ import annotations
 
