@@ -27,6 +27,10 @@ class Home:
         return self.root / "identity.toml"
 
     @property
+    def credentials(self) -> Path:
+        return self.root / "credentials.toml"
+
+    @property
     def policy(self) -> Path:
         return self.root / "policy"
 

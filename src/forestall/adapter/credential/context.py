@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from forestall.core.model import Scope
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -18,6 +20,8 @@ class Context:
     """How long one call of the broker may take, all in all."""
     folder: Path
     """Where relative paths of the settings start: the home."""
+    scope: Scope = Scope.ACTION
+    """What the credentials of this class come into being for: the rights of one action, or all that its task has."""
 
     @property
     def prefix(self) -> str:
