@@ -166,7 +166,7 @@ class BrokerContract:
     def test_a_backend_that_does_not_answer_is_an_error_and_nothing_is_said_to_be_over(self, bench: Bench) -> None:
         lease = bench.issued()
         bench.stop()
-        asks = [lambda: bench.broker.issue(bench.lease())]
+        asks: list[Callable[[], object]] = [lambda: bench.broker.issue(bench.lease())]
         if not bench.broker.traits.standing:  # of what is only lent, the end is nothing to ask for
             asks.append(lambda: bench.broker.revoke(lease))
         for ask in asks:
