@@ -200,6 +200,7 @@ class Connection(Channel):
         "method": lambda self, frame: self.calls.method(frame),
         "performed": lambda self, frame: self.calls.performed(frame),
         "refused": lambda self, frame: self.calls.refused(frame),
+        "leaked": lambda self, frame: self.calls.leaked(frame),
         "cancel": lambda self, frame: self.calls.cancel(frame),
         "confirmed": _confirmed,
     }

@@ -29,13 +29,16 @@ from forestall.server.frames import (
     frame_id,
     permit_frame,
     read_ask,
+    read_leaked,
     read_method,
     read_performed,
     read_refused,
     refusal_frame,
 )
+from forestall.server.leak import Leaks
 from forestall.server.notice import ENDED
 from forestall.server.pending import Counts, Pending, withheld
+from forestall.server.placing import credential_for
 from forestall.server.runaway import heed
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ class Calls:
         self._parts = connection.point.parts
         self._pending: dict[int, Pending] = {}
         self._by_action: dict[str, Pending] = {}
+        self._leaks = Leaks(connection.point)
         self.counts = Counts()
 
     @property
@@ -108,8 +112,14 @@ class Calls:
             sentence = "No permit of this id is waiting for its outcome on this connection."
             self._connection.send({"type": "withhold", "id": report.id, "sentence": sentence})
             return
+        if report.leaked:
+            self._leaks.heed(self._grant, f"the output of {pending.action.tool}")
         if pending.settle(report):
             self._report(pending)
+
+    def leaked(self, frame: Mapping[str, Any]) -> None:
+        """A credential came back in what was no answer to a call, and was withheld."""
+        self._leaks.heed(self._grant, read_leaked(frame))
 
     def ended(self) -> None:
         """The connection is gone: what is undecided is cancelled, what runs is ambiguous."""
@@ -232,6 +242,7 @@ class Calls:
             raise NotStarted(Reason.DEADLINE)
         if pending.is_method:
             return Result(None)
+        credential = credential_for(ask.lease, self._parts.rules.catalogue.find(ask.permit.tool))
         if pending.timer is not None:
             pending.timer.cancel()
         pending.outcome = outcome = self._connection.loop.create_future()
@@ -241,7 +252,7 @@ class Calls:
         pending.timer = self._connection.loop.call_later(limit, self._give_up, pending, "there was no report in time")
         self.counts.permitted += 1
         heed(self._point, self._grant, self.watch.permitted(pending.action))
-        self._connection.send(permit_frame(pending.frame, ask.permit, at))
+        self._connection.send(permit_frame(pending.frame, ask.permit, at, credential))
         return outcome
 
     def _report(self, pending: Pending) -> None:
@@ -269,10 +280,15 @@ class Calls:
                 self._deny(pending, Deny(pending.action.id, outcome.reason))
             case _ if pending.reported is not None:
                 fate = outcome.fate if isinstance(outcome, Undone) else Fate.AMBIGUOUS
-                why = self._connection.stopped.advice.sentence if self._connection.stopped in ENDED else withheld(fate)
+                told = outcome.reason if isinstance(outcome, Undone) else None
+                why = (
+                    self._connection.stopped.advice.sentence
+                    if self._connection.stopped in ENDED
+                    else withheld(fate, told)
+                )
                 frame = {"type": "withhold", "id": pending.reported, "sentence": why}
-                if isinstance(outcome, Undone) and outcome.reason is Reason.BUDGET:
-                    frame["reason"] = outcome.reason.value
+                if told in {Reason.BUDGET, Reason.LEAKED}:
+                    frame["reason"] = told.value
                 self._connection.send(frame)
             case _:
                 pass  # the connection is gone, or the permit ran out of time: there is no frame to answer
