@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
 
 from forestall.core.ask import CannotDo
-from forestall.core.effects import UNKNOWN, Effect
+from forestall.core.effects import UNKNOWN, Effect, highest
 from forestall.core.model import Action, Grant, Json, Lease, Permit, Scope
 from forestall.core.reason import Reason
 
@@ -70,6 +70,20 @@ def effects_of(scope: Scope, permit: Permit, grant: Grant) -> frozenset[Effect]:
     if not needed <= grant.effects:
         raise CannotDo(Reason.OUT_OF_SCOPE, "The call has an effect that its task may not have.")
     return grant.effects if scope is Scope.TASK else needed
+
+
+def gravest(scope: Scope, permit: Permit, grant: Grant, served: Collection[Effect]) -> Effect:
+    """For what a credential is, of a class that serves these effects: the gravest effect of the call, which has to be
+    one of them; of a task, the gravest that is.
+
+    Raises:
+        CannotDo: out_of_scope.
+    """
+    effects = effects_of(scope, permit, grant)
+    of_call, of_task = highest(permit.effects or UNKNOWN), effects & set(served)
+    if of_call not in of_task:
+        raise CannotDo(Reason.OUT_OF_SCOPE, f"The class has no rights for the effect `{of_call}`.")
+    return highest(of_task) if scope is Scope.TASK else of_call
 
 
 def require_name(lease: Lease, prefix: str) -> str:
