@@ -5,6 +5,7 @@ Every error is a `SetupError` of one sentence that names the file, and the line 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from forestall.core.errors import SetupError
 from forestall.home import Home
 from forestall.mandates import DEFAULT_MANDATE as DEFAULT_MANDATE  # noqa: PLC0414 - where it is looked for
 from forestall.mandates import load_mandates as load_mandates  # noqa: PLC0414 - as above
+from forestall.permit_settings import PermitSettings, permit_settings
 from forestall.risk_settings import RiskSettings, risk_settings
 from forestall.source import Source
 
@@ -135,6 +137,8 @@ class Config:
     http: Http = field(default_factory=Http)
     attest: Attest = field(default_factory=Attest)
     risk: tuple[RiskSettings, ...] = ()
+    permits: Mapping[str, PermitSettings] = field(default_factory=dict)
+    """By server: those that demand a permit with each call."""
 
     @property
     def posture(self) -> frozenset[str]:
@@ -155,6 +159,7 @@ def load(home: Home) -> Config:
         http=source.section("http", Http),
         attest=source.section("attest", Attest),
         risk=risk_settings(source),
+        permits=permit_settings(source),
     )
 
 

@@ -50,6 +50,7 @@ from forestall.core.reason import Reason
 from forestall.core.runaway import Pace, Runaways
 from forestall.core.task import OPEN
 from forestall.home import VARIABLE, Home
+from forestall.permits import NO_PERMITS, Permits, open_permits, publish
 from forestall.policy.schema import METHOD_TOOL
 from forestall.port import Position, Written
 from forestall.proof.fault import Fault, InvalidProof
@@ -87,12 +88,16 @@ class Parts:
     heard: Heard | None = None
     """Of security events; None until `hear`."""
     risks: Risks = NO_RISKS
+    permits: Permits = NO_PERMITS
+    """For servers that demand one with each call."""
 
     def reload(self) -> None:
         """Take in the rules as they are on disk now; where they do not check, keep the old and raise SetupError."""
         rules, held = load_rules(self.home), self.tokens
         self.tokens = renew(held, self.home, now=self.now, issuer=self.issuer)
         self.rules = rules
+        self.permits = self.permits.renew(self.home, self.now())
+        publish(self.permits, self.home, self.state.epoch, self.now())
         self.runaways.renew()
         if held is not None and (self.tokens is None or self.tokens.verifiers is not held.verifiers):
             held.close()
@@ -163,10 +168,12 @@ def build(
         state = open_state(home.state, ledger)
         undo.callback(state.close)
         tokens = tokens_of(home, now=clock, issuer=config.http.issuer)
+        permits = open_permits(home, config.permits, pair.origin, clock())
         undo.pop_all()
     uids = (os.geteuid(), *config.serve.allowed_uids)
     own, issuer = _files(home, config, uids), config.http.issuer
     parts = Parts(home, config, ledger, state, LocalIdentity(uids), own, rules, clock, tokens, issuer)
+    parts.permits = permits
     parts.risks = open_risks(home, config.risk, clock, state.risk)
     parts.runaways = runaways_of(config.runaway)
     try:

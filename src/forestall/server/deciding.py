@@ -19,7 +19,7 @@ from forestall.core.ask import NotStarted, Perform
 from forestall.core.canonical import MAX_SAFE_INTEGER
 from forestall.core.errors import InvalidInput
 from forestall.core.flow import Known, govern, refuse
-from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Outcome, Quantity, Result, Undone
+from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Outcome, Permit, Quantity, Result, Undone
 from forestall.core.reason import Reason
 from forestall.core.runaway import Watch
 from forestall.policy.schema import METHOD_TOOL
@@ -154,7 +154,7 @@ class Calls:
             why = "a method is not asked for as a tool"
             self._refuse_at_once(pending, Deny(action.id, Reason.UNKNOWN_TOOL, detail=why))
             return
-        known = self.watch.recall(action)
+        known = self.watch.recall(action) or self._without_key(action)
         if known is not None:
             self._refuse_at_once(pending, known)
             return
@@ -167,6 +167,13 @@ class Calls:
         drive = Drive(govern(action), self._connection.answers.handlers(), time.monotonic() + limit)
         pending.drive = drive
         self._go_on(pending, drive.go)
+
+    def _without_key(self, action: Action) -> Deny | None:
+        """A server that demands permits is out of reach of an enforcement point that could not present any."""
+        if self._connection.key or self._parts.permits.demanded(action.tool) is None:
+            return None
+        why = "its server demands permits, and the enforcement point has shown no key to bind them to"
+        return Deny(action.id, Reason.UNAVAILABLE, detail=why)
 
     def _go_on(self, pending: Pending, step: Callable[[], Awaitable[Any] | None]) -> None:
         """Carry its flow on, to where it waits or to its end. A task for each would double what waiting costs."""
@@ -243,6 +250,7 @@ class Calls:
         if pending.is_method:
             return Result(None)
         credential = credential_for(ask.lease, self._parts.rules.catalogue.find(ask.permit.tool))
+        token = self._token(ask.permit, at)
         if pending.timer is not None:
             pending.timer.cancel()
         pending.outcome = outcome = self._connection.loop.create_future()
@@ -252,8 +260,15 @@ class Calls:
         pending.timer = self._connection.loop.call_later(limit, self._give_up, pending, "there was no report in time")
         self.counts.permitted += 1
         heed(self._point, self._grant, self.watch.permitted(pending.action))
-        self._connection.send(permit_frame(pending.frame, ask.permit, at, credential))
+        self._connection.send(permit_frame(pending.frame, ask.permit, at, credential, token))
         return outcome
+
+    def _token(self, permit: Permit, at: int) -> str | None:
+        """For a server that demands one. Bound to the key of this connection's enforcement point, and to no other."""
+        subject = self._connection.subject
+        assert subject is not None
+        key, epoch = self._connection.key, self._parts.state.epoch
+        return self._parts.permits.token(permit, subject=subject.id, epoch=epoch, key=key, at=at)
 
     def _report(self, pending: Pending) -> None:
         """How its permit ended is known."""

@@ -212,6 +212,14 @@ def shown(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def read_bind(frame: Mapping[str, Any]) -> str:
+    """The proof of the key that permits are to be bound to."""
+    proof = _text(frame, "proof", None, MAX_TOKEN)
+    if not proof:
+        raise InvalidInput("`proof` is empty.")
+    return proof
+
+
 def read_confirmed(frame: Mapping[str, Any]) -> int:
     """Up to which epoch the enforcement point keeps what was ordered."""
     epoch = frame.get("epoch")
@@ -247,8 +255,12 @@ def challenge_frame(nonce: str) -> dict[str, Any]:
     return {"type": "challenge", "protocol": PROTOCOL, "nonce": nonce}
 
 
-def permit_frame(frame: int, permit: Permit, at: int, credential: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """`at`: when it is answered. `credential`: what is placed with it; the frame is secret then."""
+def permit_frame(
+    frame: int, permit: Permit, at: int, credential: Mapping[str, Any] | None = None, token: str | None = None
+) -> dict[str, Any]:
+    """`at`: when it is answered. `credential`: what is placed with it; the frame is secret then. `token`: the permit
+    for a server that demands one.
+    """
     shown = {
         "id": permit.id,
         "tool": permit.tool,
@@ -259,6 +271,8 @@ def permit_frame(frame: int, permit: Permit, at: int, credential: Mapping[str, A
     }
     if counted := [quantity.value for quantity in MEASURED if quantity in permit.limits]:
         shown["measure"] = counted
+    if token is not None:
+        shown["token"] = token
     lent = {} if credential is None else {"credential": credential}
     return {"type": "permit", "id": frame, "permit": shown, **lent}
 

@@ -18,6 +18,7 @@ from forestall.core.entry import Stream
 from forestall.core.errors import ForestallError, SetupError
 from forestall.core.sweep import sweep
 from forestall.core.task import close_task
+from forestall.permits import publish
 from forestall.run import run_async
 from forestall.server.connection import Connection
 from forestall.server.door import Door
@@ -79,6 +80,8 @@ class Point:
             loop = asyncio.get_running_loop()
             self._heed_signals(loop)  # first: whoever is answered may send one
             await self._tidy(self._unsettled(), close_open=True)
+            self._publish()
+            self.parts.on_order.append(lambda _command: self._publish())
             await self._listen()
             server = await loop.create_unix_server(lambda: Connection(self), sock=listener)
             keeping = [asyncio.create_task(work) for work in (self._keep_house(), self._beat())]
@@ -93,6 +96,13 @@ class Point:
             self.door.close()
             await self._stop_listening()
             await asyncio.to_thread(self.parts.close)
+
+    def _publish(self) -> None:
+        """What verifiers of permits go by, as it is now. One that cannot read it goes by what it heard last."""
+        try:
+            publish(self.parts.permits, self.parts.home, self.parts.state.epoch, self.parts.now())
+        except SetupError as error:
+            self.say_once(str(error).removesuffix("."))
 
     async def _listen(self) -> None:
         parts = self.parts

@@ -27,6 +27,7 @@ from forestall.core.reason import Reason
 from forestall.pep.mcp import denial
 from forestall.pep.mcp.lent import Lent, read_lent
 from forestall.pep.mcp.message import Id, Message, encode, require_one_case
+from forestall.pep.mcp.presented import Sign, present, without
 from forestall.pep.mcp.tools import NO_PIN, Definitions
 from forestall.pep.mcp.want import (
     Ended,
@@ -73,11 +74,15 @@ class Call:
     def tool(self) -> str:
         return f"{self.server}/{self.name}"
 
-    def line(self, filled: Mapping[str, str]) -> bytes:
-        """For the server, with these arguments that the model neither gave nor sees."""
-        if not filled:
+    def line(self, filled: Mapping[str, str], shown: Mapping[str, str] = NO_META) -> bytes:
+        """For the server, with these arguments that the model neither gave nor sees, and the permit that is shown."""
+        if not filled and not shown:
             return encode(self.message)
-        params = {**self.message["params"], "arguments": {**self.arguments, **filled}}
+        params = dict(self.message["params"])
+        if filled:
+            params["arguments"] = {**self.arguments, **filled}
+        if shown:
+            params["_meta"] = {**self.meta, **shown}
         return encode({**self.message, "params": params})
 
 
@@ -92,7 +97,7 @@ def read_call(message: Message, server: str, members: frozenset[str], *, modern:
         message.value.keys() - {"jsonrpc", "id", "method", "params"} | message.params.keys() - members
     ):
         raise InvalidInput(f"The call has a member that is not known here: {unknown[0]!r:.80}.")
-    name, params = message.params.get("name"), dict(message.params)
+    name, params = message.params.get("name"), without(message.params)
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise InvalidInput(f"The call names no tool in 1 to {MAX_NAME} characters.")
     if params.get("arguments", ...) is None:
@@ -112,6 +117,7 @@ def govern(
     wall: Callable[[], int],
     *,
     remote: bool = False,
+    sign: Sign | None = None,
 ) -> Talk:
     """Decide the call, have it carried out, and release its output.
 
@@ -121,6 +127,7 @@ def govern(
         burn: takes a permit's id and expiry; False if it was taken before.
         wall: milliseconds since the epoch.
         remote: the server takes headers.
+        sign: proves that a permit for the server is ours; None where the server demands none.
     """
     for _ in range(ATTEMPTS):
         try:
@@ -150,15 +157,22 @@ def govern(
             and not stale
             and lent is not None
             and _is_for(permit, call, pin, wall())
+            and (sign is not None or "token" not in permit)
             and burn(permit["id"], permit["expires_at"])
         ):
-            return (yield from _carry_out(call, permit, Forward(call.line(lent.arguments), lent.headers)))
+            forward = Forward(call.line(lent.arguments, _shown(permit, sign)), lent.headers)
+            return (yield from _carry_out(call, permit, forward))
         yield _performed(permit["id"], Fate.NOT_STARTED)
         if not call.wanted():
             return None
         if not stale:
             return _denied(call, Reason.UNAVAILABLE)
     return _denied(call, Reason.TOOL_CHANGED)
+
+
+def _shown(permit: Mapping[str, Any], sign: Sign | None) -> Mapping[str, str]:
+    """The permit and its proof, where the server demands them."""
+    return NO_META if sign is None or "token" not in permit else present(permit["token"], sign)
 
 
 def _carry_out(call: Call, leave: Mapping[str, Any], forward: Forward) -> Talk:
@@ -261,6 +275,7 @@ def _is_for(permit: Mapping[str, Any], call: Call, pin: str, now: int) -> bool:
         and type(expires_at) is int
         and now < expires_at
         and permit.get("digest") == digest(call.arguments)
+        and isinstance(permit.get("token", ""), str)
     )
 
 

@@ -195,7 +195,8 @@ class Relay(Stage):
             self._start(item, refuse_call(message, str(wrong), modern=item.modern))
             return
         self._hold(item, len(message.line))
-        self._start(item, govern(item.call, self._definitions, self._burn, self._wall, remote=self._remote))
+        talk = govern(item.call, self._definitions, self._burn, self._wall, remote=self._remote, sign=self.sign)
+        self._start(item, talk)
 
     def _client_notification(self, message: Message) -> None:
         treatment = methods.treatment(methods.CLIENT, message.method, self._eras)

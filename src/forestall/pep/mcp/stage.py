@@ -21,6 +21,7 @@ from forestall.pep.mcp.batch import Batch
 from forestall.pep.mcp.call import Call
 from forestall.pep.mcp.lent import MAX_SCRUBBED, Lent, read_lent
 from forestall.pep.mcp.message import Id, Message, encode
+from forestall.pep.mcp.presented import Sign
 from forestall.pep.mcp.talks import list_tools
 from forestall.pep.mcp.thing import Connect, End, Say, Thing, ToClient, ToDecisionPoint, ToServer
 from forestall.pep.mcp.tools import Definitions
@@ -140,6 +141,8 @@ class Stage:
         """How often it does at least; 0: it does not say."""
         self.ended: Reason | None = None
         """Why the task is over; nothing reaches the server any more, and nothing of it the client."""
+        self.sign: Sign | None = None
+        """Proves that a permit for the server is ours; None where the server demands none."""
         self._server_ended = False
         self._frames = 0
         self._questions = 0
