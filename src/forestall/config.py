@@ -47,6 +47,10 @@ class Serve:
     """Milliseconds that a call of a delegated task waits for what is undecided above it, where policy says that it has
     to (`@after_upstream`). Never more than four fifths of `decision_timeout_ms`.
     """
+    credential_timeout_ms: int = _limit(3_000, 100, 60_000)
+    """Milliseconds that a backend of credentials has to make one, or to end one. Making one that is put into a call
+    counts to the decision's time.
+    """
     heartbeat_ms: int = _limit(1_000, 100, 60_000)
     """Milliseconds after which an enforcement point that has heard nothing is told that the decision point is there.
     One that has heard nothing for three of them refuses what it is asked to do."""
