@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import CancelledError as Cancelled
 from concurrent.futures import Future
 from contextlib import suppress
@@ -272,12 +272,16 @@ class Lending:
             held.condemned = held.condemned or why
             self._hand_out_no_more(held)
 
-    def condemn(self, name: str, why: str) -> None:
-        """It is to be ended soon, whatever its task is doing: it was seen where it must not be."""
-        held = self._held.get(name)
-        if held is not None:
-            self._condemn(held, why)
-            self._changed()
+    def condemn(self, names: Collection[str], why: str) -> None:
+        """They are to be ended soon, whatever their tasks are doing."""
+        for name in names:
+            if (held := self._held.get(name)) is not None:
+                self._condemn(held, why)
+        self._changed()
+
+    def condemn_task(self, task: str, why: str) -> None:
+        """All that the task has: one of them was seen where it must not be."""
+        self.condemn([lease.name for _, lease in self._state.leases() if lease.task == task], why)
 
     def _hand_out_no_more(self, held: Held) -> None:
         """The lock is held."""
@@ -458,9 +462,7 @@ class Lending:
 
     def condemn_all(self, why: str) -> None:
         """This process ends, and with it what it knows of them."""
-        for _, lease in self._state.leases():
-            if not self.why_over(lease):
-                self.condemn(lease.name, why)
+        self.condemn([lease.name for _, lease in self._state.leases() if not self.why_over(lease)], why)
 
     def begin_listing(self, one: CredentialClass) -> Future[Sequence[Lease]]:
         """What lives at the backend, is ours, and no record knows. From now on each can be ended."""

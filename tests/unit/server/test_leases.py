@@ -21,6 +21,7 @@ POLICY = """\
 """
 
 CLASS = '[credentials.desk]\nbackend = "files"\npath = "desk"\n'
+PLACE = 'place = { where = "header", name = "Authorization", template = "{token}" }\n'
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def desk(home: Home) -> Desk:
 
 
 def write(home: Home, more: str = "") -> None:
-    home.credentials.write_text(f"{CLASS}{more}")
+    home.credentials.write_text(f"{CLASS}{PLACE}{more}")
 
 
 def about(home: Home, kind: str) -> list[dict[str, Any]]:
@@ -64,6 +65,7 @@ def test_a_credential_is_there_while_the_call_runs_and_gone_before_its_output_is
             permit = await peer.ask()
             assert permit["type"] == "permit"
             assert desk.live == {f"forestall-{point.parts.lending.owner}-{permit['permit']['id']}"}
+            assert desk.works(permit["credential"]["placed"][0]["value"])
             assert (await peer.performed(permit))["type"] == "release"
             assert desk.live == set()
 
@@ -297,6 +299,20 @@ def test_risk_that_rises_ends_it_and_no_other_is_made(home: Home, desk: Desk) ->
 
     play(home, scenario)
     assert whys(home) == ["risk"]
+
+
+def test_what_was_seen_where_it_must_not_be_ends_though_its_task_goes_on(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            answer = await peer.performed(await peer.ask(), leaked=True)
+            assert answer["reason"] == "leaked"
+            await until_async(lambda: alive(point) == 0)
+            assert desk.live == set()
+
+    play(home, scenario)
+    assert whys(home) == ["leaked"]
 
 
 def test_at_the_end_of_the_process_nothing_lives(home: Home, desk: Desk) -> None:
