@@ -72,7 +72,9 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Backend:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    return hidden(make_home(tmp_path, POLICY))
+    home = hidden(make_home(tmp_path, POLICY))
+    home.credentials.write_text('[credentials.key]\nbackend = "static"\nsecrets = { token = "file:key" }\n')
+    return home
 
 
 def hidden(home: Home) -> Home:
