@@ -1,0 +1,222 @@
+"""A PostgreSQL server of one's own: made in a scratch folder, started, stopped, killed, and gone with all it made.
+
+    with Cluster.made(folder) as cluster:
+        cluster.admin("shop").execute("CREATE TABLE ...")
+
+It listens on 127.0.0.1 and on a socket in a folder of its own; passwords by SCRAM on both. It never runs as root: where
+this program does, the server runs as `postgres`, or else as `nobody`. Nothing is synced to disk: for tests alone.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+WAIT_S = 60.0
+"""Seconds after which what has to happen has failed to; nothing waits for it to pass."""
+
+ADMIN = "admin"
+"""The superuser."""
+
+SETTINGS = """\
+listen_addresses = '127.0.0.1'
+unix_socket_directories = '{folder}'
+port = {port}
+max_connections = 60
+max_prepared_transactions = 8
+shared_buffers = 32MB
+fsync = {sync}
+synchronous_commit = on
+full_page_writes = {sync}
+password_encryption = scram-sha-256
+log_statement = all
+log_min_messages = warning
+log_line_prefix = '%m [%p] %u '
+jit = off
+autovacuum_naptime = 600
+"""
+
+HBA = """\
+local all all scram-sha-256
+host all all 127.0.0.1/32 scram-sha-256
+"""
+
+
+def programs() -> Path:
+    """The folder of the newest server's programs. Raises FileNotFoundError, which says what to install."""
+    named = os.environ.get("FORESTALL_POSTGRES_BIN")
+    found = (
+        [Path(named)] if named else sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
+    )
+    on_path = shutil.which("initdb")
+    found = [*([Path(on_path).resolve().parent] if on_path else []), *found]
+    for folder in reversed(found):
+        if (folder / "initdb").exists():
+            return folder
+    raise FileNotFoundError("no PostgreSQL server is installed: sh tests/postgres/install.sh")
+
+
+def _user() -> tuple[int, int] | None:
+    """Who runs the server, as uid and gid; None where it is whoever runs this."""
+    if os.getuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return found.pw_uid, found.pw_gid
+    raise FileNotFoundError("a server does not run as root, and there is neither a user `postgres` nor `nobody`")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Cluster:
+    folder: Path
+    port: int = field(default_factory=free_port)
+    password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    """The superuser's."""
+    sync: bool = False
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @classmethod
+    @contextmanager
+    def made(cls, *, sync: bool = False) -> Iterator[Cluster]:
+        """Running. Its folder is a short one, since a socket's path is; nothing is left of it."""
+        with tempfile.TemporaryDirectory(prefix="forestall-pg-") as folder:
+            cluster = cls(Path(folder), sync=sync)
+            cluster.make()
+            cluster.start()
+            try:
+                yield cluster
+            finally:
+                cluster.kill()
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    def make(self) -> None:
+        user = _user()
+        words = self.folder / "password"
+        words.write_text(self.password)
+        words.chmod(0o600)
+        self.log.touch()
+        if user is not None:
+            for path in (self.folder, words, self.log):
+                os.chown(path, *user)
+        options = ["--pgdata", str(self.data), "--username", ADMIN, "--pwfile", str(words), "--auth", "scram-sha-256"]
+        options += ["--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"]
+        self._run([str(programs() / "initdb"), *options])
+        sync = "on" if self.sync else "off"
+        with (self.data / "postgresql.conf").open("a") as settings:
+            settings.write(SETTINGS.format(folder=self.folder, port=self.port, sync=sync))
+        (self.data / "pg_hba.conf").write_text(HBA)
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(programs() / "postgres"), "-D", str(self.data)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                **self._as_user(),
+            )
+        until = time.monotonic() + WAIT_S
+        while True:
+            try:
+                self.admin().close()
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"the server did not start: {self.log.read_text()[-2000:]}") from None
+                time.sleep(0.02)
+            else:
+                return
+
+    def stop(self) -> None:
+        """As a service does: sessions are ended, what is in memory is written."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """As a machine that fails; the server's children see it and end. May be called twice."""
+        self._end(signal.SIGQUIT)
+
+    def pause(self) -> None:
+        """Every process of the server stands still: it takes connections, and answers nobody."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def admin(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
+        """A session of the superuser, each statement a transaction of its own."""
+        return psycopg.connect(self.url(ADMIN, self.password, database), autocommit=True, connect_timeout=10)
+
+    def url(self, user: str, password: str, database: str) -> str:
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}?sslmode=disable"
+
+    def run_script(self, script: str, database: str) -> None:
+        """With `psql`, as an administrator does."""
+        environment = {**os.environ, "PGPASSWORD": self.password}
+        words = [str(programs() / "psql"), "--no-psqlrc", "--quiet", "-h", "127.0.0.1", "-p", str(self.port)]
+        words += ["-U", ADMIN, "-d", database]
+        done = subprocess.run(
+            words, input=script, text=True, capture_output=True, timeout=WAIT_S, env=environment, check=False
+        )
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr)
+
+    def _as_user(self) -> dict[str, Any]:
+        user = _user()
+        return {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
+
+    def _run(self, words: list[str]) -> None:
+        done = subprocess.run(
+            words, cwd=self.folder, capture_output=True, text=True, timeout=WAIT_S, check=False, **self._as_user()
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{words[0]}: {done.stderr}")
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            _signal_group(process.pid, signal.SIGCONT)
+            process.send_signal(how)
+            process.wait(WAIT_S)
+
+    def _signal_all(self, what: signal.Signals) -> None:
+        assert self._process is not None
+        _signal_group(self._process.pid, what)
+
+
+def _signal_group(server: int, what: signal.Signals) -> None:
+    """The server's children first, each of which leads a session of its own."""
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    for process in [*map(int, children), server]:
+        try:
+            os.kill(process, what)
+        except ProcessLookupError:
+            continue

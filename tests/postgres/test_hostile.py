@@ -1,0 +1,599 @@
+"""What the holder of a lease tries, on a real connection as its role; each is refused by the database itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from forestall.core.ask import CannotDo
+from forestall.core.model import Lease
+from forestall.testing.broker import secret_of
+from tests.postgres.shop import LIFETIME_MS, Shop, grant, issued, lease, permit
+from tests.postgres.shop import action as asked
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgres")]
+
+Session = psycopg.Connection[tuple[Any, ...]]
+
+
+@pytest.fixture
+def held(shop: Shop) -> Iterator[Lease]:
+    broker = shop.broker()
+    made = issued(broker, "held")
+    try:
+        yield made
+    finally:
+        broker.revoke(made)
+        broker.close()
+
+
+@pytest.fixture
+def holder(shop: Shop, held: Lease) -> Iterator[Session]:
+    session = shop.connect(secret_of(held))
+    yield session
+    session.close()
+
+
+def test_what_it_was_made_for_works(holder: Session) -> None:
+    assert holder.execute("SELECT id, total FROM shop.orders ORDER BY id").fetchall() == [(1, 10), (2, 20)]
+    with holder.transaction(force_rollback=True):
+        holder.execute("INSERT INTO shop.orders (customer_id, total) VALUES (1, 7)")
+        assert holder.execute("UPDATE shop.orders SET status = 'paid' WHERE total = 7").rowcount == 1
+        assert holder.execute("DELETE FROM shop.orders WHERE total = 7").rowcount == 1
+
+
+DENIED = """\
+SELECT * FROM shop.customers
+SELECT * FROM shop.salaries
+SELECT * FROM shop.totals
+SELECT notes FROM shop.orders
+SELECT * FROM shop.orders
+SELECT o FROM shop.orders o
+UPDATE shop.orders SET total = 0
+UPDATE shop.orders SET customer_id = 2
+INSERT INTO shop.orders (customer_id, total, notes) VALUES (1, 1, 'x')
+INSERT INTO shop.orders (id, customer_id, total) VALUES (99, 1, 1)
+INSERT INTO shop.orders (customer_id, total) VALUES (2, 1)
+INSERT INTO shop.customers VALUES (3, 'eve', '4333')
+TRUNCATE shop.orders
+DROP TABLE shop.orders
+ALTER TABLE shop.orders DISABLE ROW LEVEL SECURITY
+ALTER TABLE shop.orders ADD COLUMN x int
+CREATE POLICY mine ON shop.orders USING (true)
+DROP POLICY "forestall customer_id = customer" ON shop.orders
+CREATE INDEX ON shop.orders (total)
+CREATE TRIGGER t BEFORE INSERT ON shop.orders FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()
+CREATE RULE r AS ON SELECT TO shop.orders DO INSTEAD NOTHING
+COPY shop.orders TO PROGRAM 'id'
+COPY shop.orders (id) TO PROGRAM 'id'
+COPY shop.orders (customer_id, total) FROM PROGRAM 'echo 1'
+COPY (SELECT 1) TO PROGRAM 'id'
+COPY (SELECT 1) TO '/tmp/forestall-test'
+COPY shop.orders (id) TO '/tmp/forestall-test'
+COPY shop.orders (customer_id, total) FROM '/etc/passwd'
+COPY shop.customers TO STDOUT
+SELECT pg_read_file('/etc/passwd')
+SELECT pg_read_binary_file('/etc/passwd')
+SELECT pg_stat_file('/etc/passwd')
+SELECT pg_ls_dir('/')
+SELECT pg_ls_logdir()
+SELECT lo_import('/etc/passwd')
+SELECT lo_export(1, '/tmp/forestall-test')
+SELECT lo_create(0)
+SELECT lo_creat(-1)
+SELECT lo_from_bytea(0, 'x')
+SELECT lo_put(1, 0, 'x')
+SELECT pg_reload_conf()
+SELECT pg_rotate_logfile()
+SELECT pg_switch_wal()
+SELECT pg_create_restore_point('x')
+SELECT pg_logical_emit_message(true, 'x', 'y'), pg_create_physical_replication_slot('x')
+SELECT pg_promote()
+SELECT pg_log_backend_memory_contexts(pg_backend_pid())
+SELECT * FROM pg_hba_file_rules
+SELECT * FROM pg_file_settings
+SELECT * FROM pg_config
+SELECT * FROM pg_backend_memory_contexts
+SELECT * FROM pg_shmem_allocations
+SELECT rolpassword FROM pg_authid
+SELECT * FROM pg_shadow
+SELECT * FROM pg_user_mapping
+SELECT * FROM pg_largeobject
+SELECT * FROM pg_statistic
+SELECT * FROM pg_subscription
+SELECT * FROM forestall.lease
+SELECT * FROM forestall.broker
+INSERT INTO forestall.accepted VALUES ('all')
+BEGIN; LOCK TABLE forestall.turn
+UPDATE forestall.lease SET parameters = '{"customer": "2"}'
+SELECT forestall.issue('forestall-0badf00d-mine', 'x', '1 h', '{}')
+SELECT forestall.renew('forestall-0badf00d-held', '1 h')
+SELECT forestall.lock('forestall-0badf00d-held')
+SELECT forestall.finish('forestall-0badf00d-held', '1 s')
+SELECT forestall.list()
+SELECT forestall.audit()
+SELECT forestall.allow('forestall-0badf00d-held', '{}')
+SELECT forestall.strip(10, 'admin')
+SELECT forestall.require_own('forestall-0badf00d-held')
+SELECT forestall.prepared_of('forestall-0badf00d-held')
+CREATE OR REPLACE FUNCTION forestall.parameter(parameter text) RETURNS text LANGUAGE sql AS 'SELECT 2::text'
+SET ROLE admin
+SET ROLE app
+SET ROLE forestall
+SET ROLE forestall_owner
+SET ROLE pg_read_all_data
+SET SESSION AUTHORIZATION app
+SET SESSION AUTHORIZATION admin
+GRANT "forestall-0badf00d-held" TO app
+GRANT app TO "forestall-0badf00d-held"
+GRANT forestall_owner TO "forestall-0badf00d-held"
+GRANT pg_read_server_files TO "forestall-0badf00d-held"
+CREATE ROLE friend LOGIN
+ALTER ROLE CURRENT_USER VALID UNTIL 'infinity'
+ALTER ROLE CURRENT_USER CONNECTION LIMIT -1
+ALTER ROLE CURRENT_USER SUPERUSER
+ALTER ROLE CURRENT_USER BYPASSRLS
+ALTER ROLE CURRENT_USER CREATEROLE
+ALTER ROLE CURRENT_USER CREATEDB
+ALTER ROLE CURRENT_USER REPLICATION
+ALTER ROLE app RENAME TO friend
+ALTER ROLE CURRENT_USER SET temp_file_limit = -1
+ALTER ROLE app PASSWORD 'x'
+ALTER ROLE app SET search_path = x
+ALTER ROLE ALL SET search_path = x
+ALTER DATABASE shop SET search_path = x
+ALTER SYSTEM SET log_statement = 'none'
+DROP ROLE app
+REASSIGN OWNED BY app TO CURRENT_USER
+DROP OWNED BY app
+SET temp_file_limit = -1
+SET log_statement = 'none'
+SET session_replication_role = replica
+SET session_preload_libraries = 'x'
+SET zero_damaged_pages = on
+SET lo_compat_privileges = on
+LOAD '/tmp/x.so'
+CREATE TABLE mine (a int)
+CREATE TABLE public.mine (a int)
+CREATE TABLE shop.mine (a int)
+CREATE TEMP TABLE mine (a int)
+SELECT id INTO TEMP mine FROM shop.orders
+CREATE VIEW shop.mine AS SELECT 1
+CREATE TEMP VIEW mine AS SELECT 1
+CREATE SEQUENCE shop.mine
+CREATE TYPE shop.mine AS (a int)
+CREATE SCHEMA mine
+CREATE FUNCTION pg_temp.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'
+CREATE FUNCTION shop.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'
+CREATE PROCEDURE public.mine() LANGUAGE sql AS 'SELECT 1'
+CREATE EXTENSION dblink
+CREATE EXTENSION file_fdw
+CREATE EXTENSION pgcrypto
+CREATE PUBLICATION p FOR ALL TABLES
+CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1' PUBLICATION p
+CREATE DATABASE mine
+CREATE TABLESPACE mine LOCATION '/tmp'
+CREATE EVENT TRIGGER e ON ddl_command_start EXECUTE FUNCTION x()
+CREATE ACCESS METHOD m TYPE INDEX HANDLER bthandler
+COMMENT ON TABLE shop.orders IS 'x'
+CLUSTER shop.orders
+REINDEX TABLE shop.orders
+CHECKPOINT
+SELECT nextval('shop.orders_id_seq'), setval('shop.orders_id_seq', 1)
+SELECT query_to_xml('SELECT * FROM shop.customers', true, true, '')
+SELECT table_to_xml('shop.customers', true, true, '')
+SELECT ts_stat('SELECT to_tsvector(card) FROM shop.customers')
+DO $$ BEGIN EXECUTE 'SELECT * FROM shop.customers'; END $$
+DO $$ BEGIN PERFORM set_config('role', 'app', false); END $$
+PREPARE p AS SELECT * FROM shop.customers; EXECUTE p
+DECLARE c CURSOR WITH HOLD FOR SELECT * FROM shop.customers
+EXPLAIN ANALYZE DELETE FROM shop.customers
+WITH x AS (DELETE FROM shop.customers RETURNING *) SELECT * FROM x
+MERGE INTO shop.customers c USING shop.orders o ON c.id = o.id WHEN MATCHED THEN DELETE
+""".splitlines()
+
+
+@pytest.mark.parametrize("statement", DENIED)
+def test_the_database_refuses(statement: str, holder: Session) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        holder.execute(statement)
+    assert caught.value.sqlstate in REFUSALS, (caught.value.sqlstate, str(caught.value))
+
+
+REFUSALS = {
+    "42501",  # insufficient_privilege
+    "22023",  # a role that it is no member of
+    "0LP01",  # a grant that it may not give
+    "55P02",  # a setting that it may not change
+    "58P01",  # a library that is not there
+}
+
+
+def test_nothing_was_written_or_made(shop: Shop) -> None:
+    with shop.admin() as admin:
+        row = admin.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone()
+        assert row == (0,)
+        made = admin.execute("SELECT relname FROM pg_class WHERE relname = 'mine'").fetchall()
+        assert made == []
+
+
+# -- rows of others
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT total FROM shop.orders WHERE customer_id = 2",
+        "SELECT total FROM shop.orders WHERE total > 100",
+        "SELECT total FROM shop.orders WHERE customer_id = 2 OR true OFFSET 2",
+        "UPDATE shop.orders SET status = 'gone' WHERE customer_id = 2 RETURNING 1",
+        "DELETE FROM shop.orders WHERE total = 999 RETURNING 1",
+        "SELECT a.total FROM shop.orders a JOIN shop.orders b ON b.id <> a.id WHERE a.customer_id = 2",
+        "WITH x AS (SELECT total FROM shop.orders) SELECT * FROM x WHERE total = 999",
+    ],
+)
+@pytest.mark.parametrize(
+    "before",
+    [
+        "SELECT 1",
+        "SET row_security = off",
+        "SET search_path = public",
+        "SET forestall.customer = '2'",
+        "SET customer = '2'",
+        "SELECT set_config('forestall.parameter', '2', false)",
+        "SET session_authorization = DEFAULT",
+        "RESET ALL",
+        "DISCARD ALL",
+    ],
+)
+def test_rows_of_another_customer_are_not_there(before: str, statement: str, holder: Session) -> None:
+    with suppress(psycopg.Error):
+        holder.execute(before)
+    rows: list[Any] = []
+    with suppress(psycopg.errors.InsufficientPrivilege):  # with row_security off, it is an error to be kept from rows
+        rows = holder.execute(statement).fetchall()
+    assert rows == []
+
+
+def test_a_value_that_reads_a_row_by_a_cheap_function_sees_no_row_of_others(holder: Session) -> None:
+    """A function that is cheap runs before other conditions, but not before the policy's."""
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        holder.execute("SELECT 1 FROM shop.orders WHERE 1 / (total - 10) > 0")
+    holder.execute("SELECT 1 FROM shop.orders WHERE 1 / (total - 999) > 0")
+
+
+def test_a_parameter_cannot_be_asked_for_another(holder: Session) -> None:
+    assert holder.execute("SELECT forestall.parameter('customer'), forestall.parameter('x')").fetchone() == ("1", None)
+    holder.execute("SET search_path = pg_temp, public")
+    assert holder.execute("SELECT forestall.parameter('customer')").fetchone() == ("1",)
+
+
+def test_a_parameter_is_a_value_and_nothing_else(shop: Shop) -> None:
+    broker = shop.broker()
+    for number, value in enumerate(
+        ("2' OR '1'='1", "1 OR 1=1", "1); DROP TABLE shop.orders; --", "", "\\", "null", "二")
+    ):
+        rights = broker.plan(permit(), asked(), grant(parameters={"customer": value}))
+        made = issued(broker, f"value-{number}", rights=rights)
+        with shop.connect(secret_of(made)) as session, pytest.raises(psycopg.errors.InvalidTextRepresentation):
+            session.execute("SELECT total FROM shop.orders")
+        broker.revoke(made)
+    broker.close()
+
+
+def test_the_role_of_a_lease_put_on_by_somebody_else_sees_no_rows(shop: Shop, held: Lease) -> None:
+    with shop.admin() as admin:
+        admin.execute(f'SET ROLE "{held.name}"')
+        assert admin.execute("SELECT total FROM shop.orders").fetchall() == []
+
+
+# -- other sessions, and the server's
+
+
+def test_it_sees_and_stops_nobody_else(shop: Shop, holder: Session) -> None:
+    with shop.app() as app:
+        app.execute("SELECT 'what the application does'")
+        pid = app.info.backend_pid
+        queries = holder.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchall()
+        assert queries == [("<insufficient privilege>",)]
+        for function in ("pg_cancel_backend", "pg_terminate_backend"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                holder.execute(f"SELECT {function}(%s)", (pid,))
+        assert app.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_it_connects_to_no_other_database_and_not_as_replica(shop: Shop, held: Lease) -> None:
+    fields = secret_of(held).fields
+    for database in ("postgres", "template1"):
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(shop.cluster.url(fields["user"], fields["password"], database), connect_timeout=10)
+    with pytest.raises(psycopg.OperationalError):
+        shop.connect(secret_of(held), replication="database")
+
+
+def test_it_opens_as_many_sessions_as_it_was_given(shop: Shop, held: Lease) -> None:
+    with ExitStack() as open_ones:
+        for _ in range(4):
+            open_ones.enter_context(shop.connect(secret_of(held)))
+        with pytest.raises(psycopg.OperationalError, match="too many connections"):
+            shop.connect(secret_of(held))
+        assert shop.app_works()
+
+
+def test_it_has_temporary_files_up_to_its_limit(shop: Shop) -> None:
+    broker = shop.broker(limits="temporary_mb = 1")
+    made = issued(broker, "full")
+    with shop.connect(secret_of(made)) as session:
+        session.execute("SET work_mem = '64kB'")
+        with pytest.raises(psycopg.errors.ConfigurationLimitExceeded):
+            session.execute("SELECT count(*) FROM (SELECT g FROM generate_series(1, 300000) g ORDER BY md5(g::text)) x")
+    broker.revoke(made)
+    broker.close()
+
+
+def test_its_timeouts_are_there_and_are_no_limits(holder: Session) -> None:
+    """What docs/credentials/postgresql.md says: the holder can raise them; its end is what is kept."""
+    assert holder.execute("SHOW statement_timeout").fetchone() == ("30s",)
+    assert holder.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("10s",)
+    holder.execute("SET statement_timeout = 0")
+
+
+# -- its end
+
+
+def end(shop: Shop, made: Lease) -> None:
+    broker = shop.broker()
+    broker.revoke(replace(made, secret=None))
+    broker.close()
+
+
+def assert_ended(shop: Shop, made: Lease, *sessions: Session) -> None:
+    for session in sessions:
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+    assert shop.sessions(made.name) == 0
+    assert made.name not in shop.roles()
+    with pytest.raises(psycopg.OperationalError):
+        shop.connect(secret_of(made))
+    with shop.admin() as admin:
+        assert admin.execute("SELECT count(*) FROM forestall.lease WHERE name = %s", (made.name,)).fetchone() == (0,)
+        assert admin.execute("SELECT count(*) FROM pg_prepared_xacts").fetchone() == (0,)
+
+
+def test_a_password_of_its_own_changes_nothing(shop: Shop, held: Lease, holder: Session) -> None:
+    holder.execute("ALTER ROLE CURRENT_USER PASSWORD 'mine'")
+    with shop.admin() as admin:
+        row = admin.execute("SELECT rolvaliduntil < now() + '61 s' FROM pg_roles WHERE rolname = %s", (held.name,))
+        assert row.fetchone() == (True,)
+    end(shop, held)
+    assert_ended(shop, held, holder)
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(shop.cluster.url(held.name, "mine", "shop"), connect_timeout=10)
+
+
+BUSY: dict[str, Callable[[Session], object]] = {
+    "idle": lambda s: s.execute("SELECT 1"),
+    "in a transaction with locks": lambda s: s.execute("BEGIN; UPDATE shop.orders SET status = 'x'; LOCK shop.orders"),
+    "its own row locked": lambda s: s.execute("BEGIN; ALTER ROLE CURRENT_USER PASSWORD 'x'"),
+    "default privileges": lambda s: s.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC"),
+    "default privileges, not committed": lambda s: s.execute(
+        "BEGIN; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC"
+    ),
+    "settings of its own": lambda s: s.execute("ALTER ROLE CURRENT_USER SET work_mem = '1GB'"),
+    "a held cursor": lambda s: s.execute("DECLARE c CURSOR WITH HOLD FOR SELECT total FROM shop.orders"),
+    "advisory locks": lambda s: s.execute("SELECT pg_advisory_lock(g) FROM generate_series(1, 100) g"),
+    "listening": lambda s: s.execute("LISTEN x; NOTIFY x"),
+    "prepared": lambda s: s.execute("BEGIN; UPDATE shop.orders SET status = 'x'; PREPARE TRANSACTION 'it''s \\ mine'"),
+    "prepared with its own row": lambda s: s.execute(
+        "BEGIN; ALTER ROLE CURRENT_USER PASSWORD 'x'; PREPARE TRANSACTION '\"; DROP TABLE shop.orders; --'"
+    ),
+    "prepared with default privileges": lambda s: s.execute(
+        "BEGIN; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC; PREPARE TRANSACTION 'x'"
+    ),
+    "many rows that nobody reads": lambda s: s.pgconn.send_query(
+        b"SELECT repeat('x', 10000) FROM generate_series(1, 1000000)"
+    ),
+    "asleep": lambda s: s.pgconn.send_query(b"SET statement_timeout = 0; SELECT pg_sleep(3600)"),
+    "a loop": lambda s: s.pgconn.send_query(b"DO $$ BEGIN LOOP NULL; END LOOP; END $$"),
+    "a loop that catches": lambda s: s.pgconn.send_query(
+        b"DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(1); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$"
+    ),
+    "copying in": lambda s: s.pgconn.send_query(b"COPY shop.orders (customer_id, total) FROM STDIN"),
+}
+
+
+@pytest.mark.parametrize("what", BUSY)
+def test_whatever_it_is_at_it_ends(what: str, shop: Shop, held: Lease, holder: Session) -> None:
+    BUSY[what](holder)
+    end(shop, held)
+    assert_ended(shop, held, holder)
+
+
+def test_many_sessions_end_together(shop: Shop, held: Lease) -> None:
+    with ExitStack() as open_ones:
+        sessions = [open_ones.enter_context(shop.connect(secret_of(held))) for _ in range(4)]
+        for session in sessions:
+            session.execute("BEGIN; SELECT total FROM shop.orders")
+        end(shop, held)
+        assert_ended(shop, held, *sessions)
+
+
+def race(shop: Shop, made: Lease, ready: threading.Barrier, over: threading.Event, opened: list[Session]) -> None:
+    """Connects as fast as it can, and keeps the role's own row."""
+    ready.wait(30)
+    while not over.is_set():
+        with suppress(psycopg.Error):
+            opened.append(shop.connect(secret_of(made)))
+            opened[-1].execute("BEGIN; ALTER ROLE CURRENT_USER PASSWORD 'mine'")
+
+
+def test_sessions_that_race_with_its_end_lose(shop: Shop) -> None:
+    broker = shop.broker()
+    for number in range(5):
+        made = issued(broker, f"raced-{number}")
+        ready, over = threading.Barrier(5), threading.Event()
+        opened: list[list[Session]] = [[] for _ in range(4)]
+        threads = [threading.Thread(target=race, args=(shop, made, ready, over, each)) for each in opened]
+        for thread in threads:
+            thread.start()
+        ready.wait(30)
+        broker.revoke(made)
+        left = shop.sessions(made.name)
+        over.set()
+        for thread in threads:
+            thread.join(30)
+        assert left == 0
+        sessions = [session for each in opened for session in each]
+        assert_ended(shop, made, *sessions)
+        for session in sessions:
+            session.close()
+    broker.close()
+
+
+def test_it_ends_by_itself_for_new_sessions_and_for_rows(shop: Shop) -> None:
+    """An open session goes on until somebody ends it; what row policies keep, it sees no more."""
+    broker = shop.broker()
+    made = issued(broker, "short", expires_at=broker.context.now() + 3_000)
+    with shop.connect(secret_of(made)) as session:
+        assert session.execute("SELECT count(*) FROM shop.orders").fetchone() == (2,)
+        with shop.admin() as admin:
+            admin.execute("SELECT pg_sleep_until(expires_at) FROM forestall.lease WHERE name = %s", (made.name,))
+        assert session.execute("SELECT count(*) FROM shop.orders").fetchone() == (0,)
+        with pytest.raises(psycopg.OperationalError):
+            shop.connect(secret_of(made))
+        with pytest.raises(CannotDo, match="no such lease any more"):
+            broker.renew(made, broker.context.now() + LIFETIME_MS)
+        broker.revoke(made)
+    broker.close()
+
+
+# -- Forestall's own login
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM shop.orders",
+        "SELECT * FROM forestall.lease",
+        "SELECT * FROM forestall.broker",
+        "INSERT INTO forestall.accepted VALUES ('x')",
+        "UPDATE forestall.broker SET longest = '10 years'",
+        "CREATE ROLE friend",
+        "ALTER ROLE app PASSWORD 'x'",
+        "SET ROLE forestall_owner",
+        "SET ROLE app",
+        "GRANT app TO forestall",
+        "SELECT forestall.strip('app'::regrole, 'app')",
+        "SELECT forestall.allow('app', '{}')",
+        "SELECT forestall.prepared_of('app')",
+        "SELECT forestall.lock('app')",
+        "SELECT forestall.finish('app', '1 s')",
+        "SELECT forestall.lock('admin')",
+        "SELECT forestall.lock('forestall-deadbeef-theirs')",
+        "SELECT forestall.finish('forestall-deadbeef-theirs', '1 s')",
+        "SELECT forestall.renew('forestall-deadbeef-theirs', '1 s')",
+        "SELECT forestall.lock(NULL)",
+        "SELECT forestall.lock('')",
+        "SELECT forestall.lock('forestall-0badf00d-')",
+        "SELECT forestall.lock(E'forestall-0badf00d-x\\n')",
+        "SELECT forestall.lock('forestall-0badf00d-x\"; DROP ROLE app; --')",
+        "SELECT forestall.lock('forestall-0badf00d-X')",
+        "SELECT forestall.lock('forestall-0badf00d-" + "x" * 41 + "')",
+        "COPY (SELECT 1) TO PROGRAM 'id'",
+        "CREATE TABLE public.x (a int)",
+        "CREATE TEMP TABLE x (a int)",
+    ],
+)
+def test_forestall_itself_can_do_no_more_than_its_functions(shop: Shop, statement: str) -> None:
+    with shop.admin() as admin:
+        admin.execute("SET SESSION AUTHORIZATION forestall")
+        with pytest.raises(psycopg.Error) as caught:
+            admin.execute(statement)
+        assert caught.value.sqlstate in {"42501", "22023", "FS002"}, caught.value.sqlstate
+
+
+def on(table: str, operations: dict[str, Any], schema: str = "shop", **more: Any) -> dict[str, Any]:
+    return {"schema": schema, "table": table, "operations": operations, **more}
+
+
+NOT_GRANTED: dict[str, Any] = {
+    "a table that nobody gave it": on("customers", {"select": True}),
+    "a column that nobody gave it": on("orders", {"select": ["notes"]}),
+    "a whole table of which it has columns": on("orders", {"select": True}),
+    "part of it": on("orders", {"select": ["id", "notes"]}),
+    "another operation": on("orders", {"update": ["total"]}),
+    "truncate": on("orders", {"truncate": True}),
+    "an operation that is SQL": on("orders", {"select ON shop.orders TO app; --": True}),
+    "a column that is SQL": on("orders", {"select": ["id) ON shop.orders TO app; --"]}),
+    "a table that is SQL": on('orders" TO app; --', {"select": True}),
+    "a catalogue": on("pg_authid", {"select": True}, "pg_catalog"),
+    "its own tables": on("lease", {"select": True}, "forestall"),
+    "no operation": on("orders", {}),
+    "no columns": on("orders", {"select": []}),
+    "rows without a policy": on("orders", {"delete": True}, rows={"id": "customer"}),
+}
+
+
+@pytest.mark.parametrize("what", NOT_GRANTED)
+def test_a_lease_is_granted_nothing_beyond_the_ceiling(what: str, shop: Shop) -> None:
+    broker = shop.broker()
+    planned = lease(broker, "beyond")
+    rights = {**planned.rights, "tables": [NOT_GRANTED[what]]}
+    with pytest.raises(CannotDo, match="no role was made"):
+        broker.issue(replace(planned, rights=rights))
+    assert shop.roles() == set()
+    broker.close()
+
+
+@pytest.mark.parametrize("name", ["x'; DROP ROLE app; --", 'x"', "X", "", "x" * 41, "x\n", "../x", "é"])
+def test_a_name_that_tries_to_be_something_else_names_nothing(name: str, shop: Shop) -> None:
+    broker = shop.broker()
+    for ask in (lambda: broker.issue(lease(broker, name)), lambda: broker.revoke(lease(broker, name))):
+        with pytest.raises(CannotDo, match="no name of a lease"):
+            ask()
+    broker.close()
+
+
+def test_a_lease_lives_no_longer_than_the_administrator_said(shop: Shop) -> None:
+    broker = shop.broker()
+    too_long = broker.context.now() + 4_000_000
+    with pytest.raises(CannotDo, match="--longest-s"):
+        broker.issue(lease(broker, "long", expires_at=too_long))
+    made = issued(broker, "long")
+    with pytest.raises(CannotDo, match="--longest-s"):
+        broker.renew(made, too_long)
+    broker.revoke(made)
+    broker.close()
+
+
+def test_an_open_door_keeps_roles_from_being_made_until_an_administrator_lives_with_it(shop: Shop) -> None:
+    broker = shop.broker()
+    with shop.admin() as admin:
+        admin.execute(
+            "CREATE FUNCTION shop.reset() RETURNS void LANGUAGE sql SECURITY DEFINER AS 'DELETE FROM shop.orders'"
+        )
+        with pytest.raises(CannotDo, match=r"run REVOKE EXECUTE ON FUNCTION shop.reset\(\) FROM PUBLIC"):
+            issued(broker, "door")
+        admin.execute("INSERT INTO forestall.accepted SELECT forestall.audit()")
+        broker.revoke(issued(broker, "door"))
+        admin.execute("DROP FUNCTION shop.reset(); DELETE FROM forestall.accepted")
+    broker.close()
+
+
+def test_a_secret_stands_nowhere_in_the_servers_log(shop: Shop) -> None:
+    """Which logs every statement, with its parameters."""
+    broker = shop.broker()
+    made = issued(broker, "logged")
+    with shop.connect(secret_of(made)) as session:
+        session.execute("SELECT 1")
+    broker.revoke(made)
+    broker.close()
+    log = shop.cluster.log.read_text()
+    assert made.name in log
+    assert secret_of(made).fields["password"] not in log
