@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,9 +12,7 @@ class ToClient:
 
 @dataclass(frozen=True, slots=True)
 class ToServer:
-    line: bytes = field(repr=False)
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Of this one message, where the server is remote."""
+    line: bytes
 
 
 @dataclass(frozen=True, slots=True)
