@@ -13,12 +13,12 @@ help:  ## show this
 
 setup: $(VENV)/.ready  ## make the virtual environment (the other targets do it by themselves)
 
-$(VENV)/.ready: requirements/dev.txt pyproject.toml verify/pyproject.toml
+$(VENV)/.ready: requirements/dev.txt pyproject.toml verify/pyproject.toml edge/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Forestall needs Python 3.11 or newer; name one with PYTHON=..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing dependencies into $(VENV) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e verify
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e verify -e edge
 	@touch $@
 
 demo: setup  ## the main job: an agent is taken over, first without Forestall, then with it
@@ -56,11 +56,11 @@ bench-keep: $(BENCH)/.ready setup  ## the same, kept in bench/results.json and i
 	@$(BENCH)/bin/python bench/run.py --json bench/results.json
 	@$(BIN)/python scripts/readme.py --write
 
-$(BENCH)/.ready: requirements/bench.txt pyproject.toml verify/pyproject.toml scripts/python.sh
+$(BENCH)/.ready: requirements/bench.txt pyproject.toml verify/pyproject.toml edge/pyproject.toml scripts/python.sh
 	@test -x $(BENCH)/bin/python || "$${BENCH_PYTHON:-$$(sh scripts/python.sh)}" -m venv $(BENCH)
 	@echo "Installing dependencies into $(BENCH) ..."
 	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
-	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e verify
+	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e verify -e edge
 	@touch $@
 
 lock: setup  ## compile requirements/*.txt anew, with hashes and without hosts

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("decide", "policy", "ledger", "identity", "gateway", "revocation")
+SCRIPTS = ("decide", "policy", "ledger", "identity", "edge", "gateway", "revocation")
 """Each prints, with `--json`, one object of numbers, nested as it likes: names lead to them."""
 
 SECONDS = 900
@@ -93,6 +93,11 @@ AIMS = (
     ),
     Aim("of which the token service, with its sync", ("identity", "open", "p50_ms"), "ms"),
     Aim("A DPoP proof (ES256), for each remote call", ("identity", "proof, ES256", "p50_us"), "µs"),
+    Aim(
+        "A permit checked at the edge, with a fresh proof (median)", ("edge", "check, fresh proof", "p50_us"), "µs", 250
+    ),
+    Aim("its burn, synced", ("edge", "burn, synced", "p50_us"), "µs"),
+    Aim("A permit made for the edge, for each call", ("edge", "permit made", "p50_us"), "µs"),
     Aim(
         "A kill, to the refusal of 100 connected enforcement points (p99)",
         ("revocation", "order to refusal", "p99_ms"),

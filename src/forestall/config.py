@@ -5,6 +5,7 @@ Every error is a `SetupError` of one sentence that names the file, and the line 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from forestall.core.errors import SetupError
 from forestall.home import Home
 from forestall.mandates import DEFAULT_MANDATE as DEFAULT_MANDATE  # noqa: PLC0414 - where it is looked for
 from forestall.mandates import load_mandates as load_mandates  # noqa: PLC0414 - as above
+from forestall.permit_settings import PermitSettings, permit_settings
 from forestall.risk_settings import RiskSettings, risk_settings
 from forestall.source import Source
 
@@ -44,6 +46,10 @@ class Serve:
     upstream_timeout_ms: int = _limit(2_000, 0, 60_000)
     """Milliseconds that a call of a delegated task waits for what is undecided above it, where policy says that it has
     to (`@after_upstream`). Never more than four fifths of `decision_timeout_ms`.
+    """
+    credential_timeout_ms: int = _limit(3_000, 100, 60_000)
+    """Milliseconds that a backend of credentials has to make one, or to end one. Making one that is put into a call
+    counts to the decision's time.
     """
     heartbeat_ms: int = _limit(1_000, 100, 60_000)
     """Milliseconds after which an enforcement point that has heard nothing is told that the decision point is there.
@@ -135,6 +141,8 @@ class Config:
     http: Http = field(default_factory=Http)
     attest: Attest = field(default_factory=Attest)
     risk: tuple[RiskSettings, ...] = ()
+    permits: Mapping[str, PermitSettings] = field(default_factory=dict)
+    """By server: those that demand a permit with each call."""
 
     @property
     def posture(self) -> frozenset[str]:
@@ -155,6 +163,7 @@ def load(home: Home) -> Config:
         http=source.section("http", Http),
         attest=source.section("attest", Attest),
         risk=risk_settings(source),
+        permits=permit_settings(source),
     )
 
 

@@ -9,6 +9,7 @@ import atexit
 import os
 import secrets
 import threading
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,16 +17,17 @@ from typing import Any, Self
 
 from forestall import wire
 from forestall.config import load
-from forestall.core.ask import CannotDo, Evaluate, FindTool, Gather, Record, Verify
+from forestall.core.ask import CannotDo, Evaluate, FindTool, Gather, Verify
 from forestall.core.errors import ForestallError, SetupError
 from forestall.core.model import Assurance, Mandate, Subject, Tool
 from forestall.core.reason import Reason
 from forestall.core.sweep import sweep
 from forestall.core.task import close_task
 from forestall.home import Home
+from forestall.keeper import Keeper
 from forestall.pep import guard
 from forestall.pep.point import DecisionPoint
-from forestall.rules import load_rules, no_rules
+from forestall.rules import load_rules, no_rules, require_classes
 from forestall.run import run
 from forestall.server.listening import Lock, prepare
 from forestall.tokens import no_tokens
@@ -77,11 +79,13 @@ class _Embedded:
         self._closed = threading.Lock()
         self._keeper = threading.Thread(target=self._keep_house, name="forestall-keeper", daemon=True)
         self._keeper.start()
+        self._leases = Keeper(self._parts.lending, self._handlers, self._parts.now, _say)
+        self._parts.on_close.append(self._leases.wake)
 
     def decision_point(self) -> DecisionPoint:
         return DecisionPoint(
             handlers=self._handlers,
-            handlers_async={**self._handlers, Record: lambda ask: wire.record(self._parts, ask.entry)},
+            handlers_async={**self._handlers, **wire.waiting_async(self._parts)},
             subject=self._subject,
             proof=self._proof,
             now=self._parts.now,
@@ -101,7 +105,7 @@ class _Embedded:
             FindTool: lambda ask: wire.find_tool(parts.rules, ask.tool),
             Gather: lambda ask: wire.gather(parts, ask, str(Path.cwd())),
             Evaluate: lambda ask: parts.rules.engine.evaluate(ask.question),
-            Record: lambda ask: wire.record_blocking(parts, ask.entry),
+            **wire.waiting(parts),
         }
 
     def _verify(self, ask: Verify) -> Subject:
@@ -116,6 +120,7 @@ class _Embedded:
         rules = load_rules(self._home, tools)
         if not rules.policies:
             raise SetupError(f"{self._home.policy} holds no policy, so every call would be denied; write one.")
+        require_classes(rules, self._parts.lending.classes)
         self._parts.rules = rules
 
     def _tidy(self) -> None:
@@ -142,7 +147,13 @@ class _Embedded:
             return
         self._closing.set()
         self._keeper.join()
+        self._leases.close()
         try:
             self._parts.close()
         finally:
             self._lock.release()
+
+
+def _say(detail: str) -> None:
+    """To whoever runs the program: a credential that lives on must not go unnoticed."""
+    warnings.warn(f"forestall: {detail}.", RuntimeWarning, stacklevel=2)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from forestall.catalogue import FileCatalogue
 from forestall.catalogue import load as load_catalogue
@@ -13,6 +13,7 @@ from forestall.core.model import Mandate, Tool
 from forestall.home import Home
 from forestall.policy import bundle
 from forestall.policy.cedar import CedarEngine
+from forestall.policy.problem import Problem, nearest, require_none
 
 DEFAULT_MANDATE = """\
 # What a connection may do when it asks for no other mandate. Policy decides each call within it.
@@ -35,6 +36,8 @@ class Rules:
     """Of the owner, without the built-in ones."""
     notice: str = ""
     """What the owner should know, such as that nothing can be permitted."""
+    credentials: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
+    """Classes that policy names, with the file, line and column where each is named first."""
 
 
 def load_rules(home: Home, declared: Sequence[Tool] = ()) -> Rules:
@@ -54,7 +57,29 @@ def load_rules(home: Home, declared: Sequence[Tool] = ()) -> Rules:
         notice = f"{home.policy} holds no policy, so every call is denied; run `forestall init`, or write one."
     elif not catalogue.all():
         notice = f"{home.catalogue} holds no reviewed tool, so every call is denied; run `forestall init`."
-    return Rules(catalogue, engine, load_mandates(home), count, notice)
+    return Rules(catalogue, engine, load_mandates(home), count, notice, classes_named(policies))
+
+
+def classes_named(policies: bundle.Bundle) -> dict[str, tuple[str, int, int]]:
+    found: dict[str, tuple[str, int, int]] = {}
+    for policy in policies.policies:
+        if (name := policy.annotations.get("credential")) is not None:
+            found.setdefault(name, policy.at("credential"))
+    return found
+
+
+def missing_classes(named: Mapping[str, tuple[str, int, int]], known: Collection[str]) -> list[Problem]:
+    """What policy names and `credentials.toml` does not have."""
+    return [
+        Problem(*place, f"credentials.toml has no class `{name}`.{nearest(name, known)}")
+        for name, place in named.items()
+        if name not in known
+    ]
+
+
+def require_classes(rules: Rules, known: Collection[str]) -> None:
+    """Raises PolicyInvalid where policy names a class of credentials that there is not."""
+    require_none(missing_classes(rules.credentials, known))
 
 
 def no_rules(home: Home) -> Rules:

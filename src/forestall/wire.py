@@ -13,6 +13,8 @@ from typing import Any
 from forestall.adapter.attest.digest import Digests
 from forestall.adapter.attest.interpreter import Interpreters
 from forestall.adapter.attest.unix import Attestor, Limits, this_machine
+from forestall.adapter.credential.context import Context
+from forestall.adapter.credential.escrow import Escrow
 from forestall.adapter.facts.files import Files
 from forestall.adapter.facts.own import OwnFiles, home_directories
 from forestall.adapter.identity import LocalIdentity
@@ -34,27 +36,33 @@ from forestall.core.ask import (
     FindGrant,
     FindTool,
     Gather,
+    Issue,
+    Plan,
     Record,
     Release,
     Reserve,
+    Revoke,
     Tell,
     Verify,
 )
 from forestall.core.control import Command
 from forestall.core.entry import Entry, Kind, Stream, ordered
-from forestall.core.errors import Unavailable
+from forestall.core.errors import SetupError, Unavailable
 from forestall.core.label import CLEAN, Label
 from forestall.core.model import Action, Facts, Grant, Permit, Tool
 from forestall.core.own import SERVER
 from forestall.core.reason import Reason
 from forestall.core.runaway import Pace, Runaways
 from forestall.core.task import OPEN
+from forestall.credentials import Credentials, close_all, load_credentials, owner_of
 from forestall.home import VARIABLE, Home
+from forestall.lending import Lending
+from forestall.permits import NO_PERMITS, Permits, open_permits, publish
 from forestall.policy.schema import METHOD_TOOL
 from forestall.port import Position, Written
 from forestall.proof.fault import Fault, InvalidProof
 from forestall.risks import NO_RISKS, Risks, open_risks, risk_path
-from forestall.rules import Rules, load_rules, write_default_mandate
+from forestall.rules import Rules, load_rules, require_classes, write_default_mandate
 from forestall.tokens import Tokens, TokensOf, open_tokens, renew
 
 Handler = Callable[[Any], Any]
@@ -71,6 +79,7 @@ class Parts:
     identity: LocalIdentity
     facts: Files
     rules: Rules
+    lending: Lending
     now: Callable[[], int]
     tokens: Tokens | None = None
     """Who can be verified besides the peers of the socket, and what grants are signed with; None without rules."""
@@ -87,15 +96,32 @@ class Parts:
     heard: Heard | None = None
     """Of security events; None until `hear`."""
     risks: Risks = NO_RISKS
+    permits: Permits = NO_PERMITS
+    """For servers that demand one with each call."""
 
     def reload(self) -> None:
         """Take in the rules as they are on disk now; where they do not check, keep the old and raise SetupError."""
         rules, held = load_rules(self.home), self.tokens
+        self.lending.take(self._classes(rules))
         self.tokens = renew(held, self.home, now=self.now, issuer=self.issuer)
         self.rules = rules
+        self.permits = self.permits.renew(self.home, self.now())
+        publish(self.permits, self.home, self.state.epoch, self.now())
         self.runaways.renew()
         if held is not None and (self.tokens is None or self.tokens.verifiers is not held.verifiers):
             held.close()
+
+    def _classes(self, rules: Rules) -> Credentials:
+        """Those that are on disk now, of which `rules` name no others."""
+        context = _context(self.home, self.config, self.lending.owner, self.now)
+        held = self.lending.classes
+        classes = load_credentials(self.home, context, held)
+        try:
+            require_classes(rules, classes)
+        except SetupError:
+            close_all(one for name, one in classes.items() if one is not held.get(name))
+            raise
+        return classes
 
     def called(self, issuer: str) -> None:
         """What clients call us is known: our tokens name it."""
@@ -128,6 +154,7 @@ class Parts:
         """The ledger last: it signs what everything else wrote."""
         with ExitStack() as closing:
             closing.callback(self.ledger.close)
+            closing.callback(self.lending.close)
             closing.callback(self.risks.close)
             closing.callback(self.state.close)
             if self.heard is not None:
@@ -162,12 +189,28 @@ def build(
         undo.callback(ledger.close)
         state = open_state(home.state, ledger)
         undo.callback(state.close)
+        owner = _owner(pair)
+        classes = load_credentials(home, _context(home, config, owner, clock))
+        undo.callback(close_all, classes.values())
+        require_classes(rules, classes)
         tokens = tokens_of(home, now=clock, issuer=config.http.issuer)
+        permits = open_permits(home, config.permits, pair.origin, clock())
         undo.pop_all()
     uids = (os.geteuid(), *config.serve.allowed_uids)
     own, issuer = _files(home, config, uids), config.http.issuer
-    parts = Parts(home, config, ledger, state, LocalIdentity(uids), own, rules, clock, tokens, issuer)
-    parts.risks = open_risks(home, config.risk, clock, state.risk)
+    risks = open_risks(home, config.risk, clock, state.risk)
+    lending = Lending(
+        state,
+        Escrow(home.run / "leases", home.keys),
+        owner=owner,
+        now=clock,
+        risk=lambda grant, at: risks.read(grant, at).risk,
+        timeout_s=_timeout_s(config),
+        classes=classes,
+    )
+    parts = Parts(home, config, ledger, state, LocalIdentity(uids), own, rules, lending, clock, tokens, issuer)
+    parts.risks = risks
+    parts.permits = permits
     parts.runaways = runaways_of(config.runaway)
     try:
         parts.attestor = _attestor(interpreters)
@@ -179,9 +222,9 @@ def build(
 def handlers(parts: Parts, *, directory: str) -> dict[type, Handler]:
     """Who carries out what a flow asks for, for one task's actions, under the rules as they are now.
 
-    `Perform` is the enforcement point's; nothing here issues credentials yet, so `Issue` is refused.
+    `Perform` is the enforcement point's.
     """
-    state, rules = parts.state, parts.rules
+    state, rules, lending = parts.state, parts.rules, parts.lending
     return {
         Verify: lambda ask: parts.identity.verify(ask.proof),
         FindTool: lambda ask: find_tool(rules, ask.tool),
@@ -195,13 +238,34 @@ def handlers(parts: Parts, *, directory: str) -> dict[type, Handler]:
         Release: lambda ask: state.release(ask.grant, ask.effects),
         Record: lambda ask: record(parts, ask.entry),
         Confirm: lambda ask: confirm(parts, ask.permit),
+        Plan: lambda ask: lending.plan(ask.permit, ask.action),
+        Issue: lambda ask: lending.issue_async(ask.lease),
+        Revoke: lambda ask: lending.revoke_async(ask.lease),
         Tell: lambda _ask: parts.now(),
     }
 
 
 def handlers_blocking(parts: Parts, *, directory: str) -> dict[type, Handler]:
-    """As `handlers`, for `run`: what waits for the disk blocks its caller."""
-    return {**handlers(parts, directory=directory), Record: lambda ask: record_blocking(parts, ask.entry)}
+    """As `handlers`, for `run`: what waits for the disk, or for a backend, blocks its caller."""
+    return {**handlers(parts, directory=directory), **waiting(parts)}
+
+
+def waiting(parts: Parts) -> dict[type, Handler]:
+    """Those that block."""
+    return {
+        Record: lambda ask: record_blocking(parts, ask.entry),
+        Issue: lambda ask: parts.lending.issue(ask.lease),
+        Revoke: lambda ask: parts.lending.revoke(ask.lease),
+    }
+
+
+def waiting_async(parts: Parts) -> dict[type, Handler]:
+    """Those whose answer is awaited."""
+    return {
+        Record: lambda ask: record(parts, ask.entry),
+        Issue: lambda ask: parts.lending.issue_async(ask.lease),
+        Revoke: lambda ask: parts.lending.revoke_async(ask.lease),
+    }
 
 
 def find_tool(rules: Rules, tool: str) -> Tool | None:
@@ -306,6 +370,8 @@ def _apply(parts: Parts, entry: Entry, position: Position) -> None:
         if entry.kind is Kind.CLOSED:
             for callback in parts.on_close:
                 callback()
+        if entry.kind is Kind.REVOKED:
+            parts.lending.ended(entry.id)
         if entry.kind in _RENEWING:
             parts.runaways.renew()
 
@@ -336,6 +402,18 @@ def _about_a_task(parts: Parts, ask: Gather, known: Label) -> Facts:
         risk=repute.risk,
         posture=repute.posture,
     )
+
+
+def _owner(pair: keys.Keys) -> str:
+    return owner_of(pair.origin, pair.private.public_key().public_bytes_raw())
+
+
+def _timeout_s(config: Config) -> float:
+    return config.serve.credential_timeout_ms / 1000
+
+
+def _context(home: Home, config: Config, owner: str, now: Callable[[], int]) -> Context:
+    return Context(owner, now, secrets.token_bytes, _timeout_s(config), home.root)
 
 
 def _attestor(interpreters: Interpreters) -> Attestor:

@@ -7,7 +7,6 @@ listed in claims.toml.
 from __future__ import annotations
 
 import ast
-import json
 import shutil
 import subprocess
 import sys
@@ -149,8 +148,8 @@ def at_the_gateway(permit: dict[str, Any], burnt: set[str], now: int = 0) -> lis
     """What reaches the server when the decision point answers a call of `files/write` with this permit."""
     definitions = Definitions(SERVER)
     definitions.learn([definition("write")])
-    line = json.dumps({"method": "tools/call", "params": {"name": "write", "arguments": ASKED}}).encode()
-    call = Call(1, SERVER, "write", ASKED, line, {}, modern=False)
+    message = {"method": "tools/call", "params": {"name": "write", "arguments": ASKED}}
+    call = Call(1, SERVER, "write", ASKED, message, {}, modern=False)
     burn = lambda name, _expiry: name not in burnt and not burnt.add(name)  # type: ignore[func-returns-value]  # noqa: E731 - a set's add gives None
     talk = govern(call, definitions, burn, lambda: now)
     reached: list[bytes] = []

@@ -81,6 +81,7 @@ def approved(ruling: Ruling, *consents: Consent, **more: Any) -> dict[str, Any]:
 
 
 SMALL = replace(GRANT, budget={Quantity.BYTES: 100}, per_call={Quantity.BYTES: 2})
+FILLED = replace(TOOL, hidden=frozenset(ACTION.arguments))
 FORBIDDEN = Ruling(Decision.DENY, "b", "s", Reason.FORBIDDEN, ("no",))
 WAITS = replace(PERMITTED, after_upstream=True)
 EMPTY_PERMIT = Ruling(Decision.PERMIT, "b", "s")
@@ -112,6 +113,9 @@ SCENARIOS = [
     Scenario("the output is too much", {"grant": SMALL, "result": Result("abc", used={Quantity.BYTES: 3})}),
     Scenario("too much failed", {"grant": SMALL, "result": Result("abc", failed=True, used={Quantity.BYTES: 3})}),
     Scenario("nobody knows how much", {"grant": SMALL, "result": Result("abc", used={Quantity.ROWS: 3})}),
+    Scenario("a credential came back", {"ruling": CREDENTIALED, "result": Result("key", leaked=True)}),
+    Scenario("one came back in a failure", {"ruling": CREDENTIALED, "result": Result("k", failed=True, leaked=True)}),
+    Scenario("gives what a credential fills in", {"tool": FILLED}, Reason.INVALID_ARGUMENTS),
     Scenario("the door does not start it", {"result": NotStarted(Reason.CANCELLED), "ruling": CREDENTIALED}),
     Scenario("the door is lost", {"result": CannotDo(), "ruling": CREDENTIALED}),
     Scenario("forbidden", {"ruling": FORBIDDEN}, Reason.FORBIDDEN),
@@ -201,6 +205,8 @@ def reference(world: World, asked: Action) -> Reason | None:
         return tool.reason if tool else Reason.UNKNOWN_TOOL
     if (tool.id, tool.pin) != (asked.tool, asked.pin):
         return Reason.TOOL_CHANGED
+    if tool.hidden & set(asked.arguments):
+        return Reason.INVALID_ARGUMENTS
     known = world.facts or facts(tool)
     ruling = next((said for said in [world.ruling, *world.upstream] if not said.after_upstream), None)
     for wrong, reason in (
@@ -298,6 +304,8 @@ def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
         "11 a permit does not name what approved it": any(_nameless(world, ask) for ask in _all(world.asked, Record)),
         "12 released more than one call may have": isinstance(outcome, Done) and _is_too_much(world),
         "12 withheld what one call may have": not world.faults and _is_withheld(outcome) and not _is_too_much(world),
+        "13 released what holds a credential": isinstance(outcome, Done) and _is_leaked(world),
+        "13 withheld what holds none": _reason(outcome) is Reason.LEAKED and not _is_leaked(world),
         "2 permit not durable (promise 2)": any(e.kind == Kind.PERMITTED and not e.durable for e in world.entries),
         "2 permit does not expire (promise 3)": any(_immortal(ask.permit) for ask in _all(world.asked, Perform)),
         "10 released without having been confirmed (promise 8)": _acts_unconfirmed(world),
@@ -310,6 +318,14 @@ def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
 def _is_too_much(world: World) -> bool:
     result = world.result
     return world.grant == SMALL and isinstance(result, Result) and result.used.get(Quantity.BYTES, 3) > 2
+
+
+def _is_leaked(world: World) -> bool:
+    return isinstance(world.result, Result) and world.result.leaked
+
+
+def _reason(outcome: Any) -> Reason | None:
+    return getattr(outcome, "reason", None)
 
 
 def _is_withheld(outcome: Any) -> bool:

@@ -46,6 +46,9 @@ MUTANTS = [
     Mutant("as much as it likes", "12", "exceeds(outcome.result.used, outcome.permit.limits)", "False"),
     Mutant("nothing is little enough", "12 withheld", "exceeds(outcome.result.used, outcome.permit.limits)", "outcome.permit.limits"),
     Mutant("no call has limits", "12", "limits=grant.per_call if grant is not None else NOTHING", "limits=NOTHING"),
+    Mutant("what came back is let out", "13", "isinstance(outcome, Done) and outcome.result.leaked", "False"),
+    Mutant("nothing is let out", "13 withheld", "isinstance(outcome, Done) and outcome.result.leaked", "isinstance(outcome, Done)"),
+    Mutant("whoever calls fills it in", "4", "if given := given_though_hidden(tool.hidden, action.arguments):", "if given := '':"),
     Mutant("a permit for ever", "2 permit does not expire", "action.at + PERMIT_LIFETIME_MS", "action.at + 10**12"),
     # promise 4: authority
     Mutant("grant is not checked", "4", "if against is not None:", "if against is Reason.NO_GRANT:"),

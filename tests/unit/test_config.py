@@ -14,7 +14,11 @@ from forestall.config import Config, Serve, load, load_mandates, socket_path
 from forestall.core.effects import Effect
 from forestall.core.errors import SetupError
 from forestall.home import Home
+from forestall.permit_settings import PermitSettings
 from forestall.risk_settings import RiskSettings
+
+TABLES = {"risk", "permits"}
+"""Of settings that there may be many of."""
 
 MANDATE = """\
 purpose = "Mend the build."
@@ -158,8 +162,8 @@ def test_a_mandate_with_an_odd_file_name_is_refused(home: Home) -> None:
 
 def test_every_setting_is_documented_with_its_default(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
-    kinds = {f"[{section.name}]": section.default_factory for section in fields(Config) if section.name != "risk"}
-    for name, kind in {**kinds, "[[risk]]": RiskSettings}.items():
+    kinds = {f"[{section.name}]": section.default_factory for section in fields(Config) if section.name not in TABLES}
+    for name, kind in {**kinds, "[[risk]]": RiskSettings, "[permits.SERVER]": PermitSettings}.items():
         part = page.split(f"**`{name}`**")[1].split("**`[")[0].split("\n\n")[0]
         for setting in fields(kind):  # type: ignore[arg-type]  # a dataclass, by use
             (row,) = [line for line in part.splitlines() if f"`{setting.name}`" in line.split("|")[:2][-1]]

@@ -123,7 +123,7 @@ def test_every_link_leads_somewhere(file: Path) -> None:
 @pytest.mark.parametrize("file", documents(), ids=name)
 def test_code_that_is_named_is_there(file: Path) -> None:
     """Paths in back quotes that look like ours."""
-    for path in re.findall(r"`((?:src|tests|docs|bench|scripts|demo|verify)/[\w./-]+)`", file.read_text()):
+    for path in re.findall(r"`((?:src|tests|docs|bench|scripts|demo|verify|edge)/[\w./-]+)`", file.read_text()):
         assert (ROOT / path).exists(), f"{name(file)}: {path}"
 
 
@@ -136,7 +136,7 @@ def test_every_bound_that_is_named_is_in_the_code() -> None:
 
 def test_documents_that_the_code_names_are_there() -> None:
     named: set[str] = set()
-    for folder in ("src", "verify", "demo", "scripts", "bench"):
+    for folder in ("src", "verify", "edge", "demo", "scripts", "bench"):
         for file in (ROOT / folder).rglob("*.py"):
             named |= set(re.findall(r"\bdocs/[\w/-]+\.(?:md|svg)", file.read_text()))
     assert "docs/demo.svg" in named

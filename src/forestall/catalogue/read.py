@@ -49,6 +49,7 @@ _TOOL = (
     "record_of",
     "reversible",
     "opaque",
+    "hidden",
     "accept_undeclared",
     "accept_duplicate",
     "from",
@@ -218,6 +219,7 @@ def _statement(page: Page, server: str, name: str, table: object, definitions: M
         record_of=at.texts(values, "record_of"),
         reversible=at.boolean(values, "reversible"),
         opaque=at.texts(values, "opaque"),
+        hidden=at.texts(values, "hidden"),
         accept_undeclared=at.boolean(values, "accept_undeclared"),
         accept_duplicate=at.boolean(values, "accept_duplicate"),
     )
@@ -269,9 +271,21 @@ def _require_fit(at: Page, said: Statement, definition: Definition) -> None:
     if both := set(said.control) & set(said.content):
         at.fail(f"{min(both)!r} is in both `control` and `content`; `control` is the safe choice.", "content")
     known = argument_names(definition)
+    _require_hidden(at, said, definition)
     for key, names in (("control", said.control), ("content", said.content), ("opaque", said.opaque)):
         if (stray := sorted(set(names) - known)) and names_all_arguments(definition):
             at.fail(f"the tool has no argument {stray[0]!r}{meant(stray[0], known)}.", key)
     for pointer in said.record_of:
         if not _POINTER.fullmatch(pointer):
             at.fail(f"{pointer!r} in `record_of` is no JSON pointer; it starts with '/'.", "record_of")
+
+
+def _require_hidden(at: Page, said: Statement, definition: Definition) -> None:
+    """An argument that a credential fills in stands at the top of the schema, and nowhere else in the statement."""
+    known = argument_names(definition)
+    if stray := sorted(set(said.hidden) - known):
+        at.fail(f"the tool has no argument {stray[0]!r}{meant(stray[0], known)}.", "hidden")
+    if said.hidden and not names_all_arguments(definition):
+        at.fail("an argument can be hidden only where the schema says all its arguments at its top.", "hidden")
+    if both := set(said.hidden) & {*said.control, *said.content, *said.opaque}:
+        at.fail(f"{min(both)!r} is hidden, and never decided about; take it out of the other lists.", "hidden")

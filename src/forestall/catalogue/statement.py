@@ -14,6 +14,7 @@ from typing import Any
 
 from forestall.core.effects import UNKNOWN, Confidence, Effect
 from forestall.core.errors import SetupError
+from forestall.core.hide import without
 from forestall.core.label import WORST, Label
 from forestall.core.model import Tool
 from forestall.core.own import SERVER
@@ -44,6 +45,7 @@ class Statement:
     record_of: tuple[str, ...] = ()
     reversible: bool = False
     opaque: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
     accept_undeclared: bool = False
     accept_duplicate: bool = False
 
@@ -66,7 +68,8 @@ class Proposal:
 
 def effective(server: str, definition: Definition, said: Statement) -> Tool:
     """What holds of a tool: declared facts as they are written, everything else at its worst."""
-    names = argument_names(definition)
+    hidden = frozenset(said.hidden)
+    names = argument_names(definition) - hidden
     arguments_known = said.says("arguments") is not Confidence.ASSUMED
     declared = {fact for fact in FACTS if said.says(fact) is Confidence.DECLARED}
     content = frozenset(said.content) if arguments_known else frozenset()
@@ -85,7 +88,8 @@ def effective(server: str, definition: Definition, said: Statement) -> Tool:
         opaque=frozenset(said.opaque),
         accept_undeclared=said.accept_undeclared,
         accept_duplicate=said.accept_duplicate,
-        input_schema=input_schema(definition),
+        hidden=hidden,
+        input_schema=without(input_schema(definition), hidden),
     )
 
 

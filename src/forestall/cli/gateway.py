@@ -70,11 +70,22 @@ def run(args: argparse.Namespace) -> int:
         socket=start.socket_path(home),
         start=partial(start.ensure_running, home, START_WITHIN_MS),
         mandate=args.mandate,
+        presenter=_presenter,
         prove=None if args.grant is None else _prover(args.grant),
         directory=os.path.abspath(os.path.expanduser(args.directory)) if args.directory else None,  # noqa: PTH100, PTH111
     )
     status = gateway(options)
     return status if status >= 0 else die_of(-status)
+
+
+def _presenter() -> Any:
+    """The key of this gateway, made now."""
+    import secrets
+
+    from forestall.pep.mcp.gateway import wall
+    from forestall.pep.presenting import Presenter
+
+    return Presenter.make(secrets.token_bytes, wall, partial(secrets.token_urlsafe, 16))
 
 
 def _prover(file: Path) -> Any:

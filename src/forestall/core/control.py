@@ -115,6 +115,11 @@ class Command:
     """Of `risk` alone."""
 
 
+def leaked(task: str, tenant: str, why: str) -> Command:
+    """Forestall's own order about a task in which a credential came back, until a person lowers its risk again."""
+    return Command(Order.RISK, Target(Reach.TASK, task, tenant=tenant), why, FORESTALL, Risk.HIGH)
+
+
 def out_of_hand(task: str, tenant: str, why: str) -> Command:
     """Forestall's own order against a runaway, until a person resumes the task."""
     return Command(Order.SUSPEND, Target(Reach.TASK, task, tenant=tenant), why, FORESTALL)

@@ -185,8 +185,12 @@ def settled(
     output: str = "",
     detail: str = "",
     used: Mapping[Quantity, int] = NOTHING,
+    leaked: bool = False,
 ) -> Entry:
-    """`output`: salted digest of what the tool answered. Not synced: a permit that lost it is swept as ambiguous."""
+    """`output`: salted digest of what the tool answered. `leaked`: a credential came back in it.
+
+    Not synced: a permit that lost it is swept as ambiguous.
+    """
     body: dict[str, Any] = {
         "task": permit.task,
         "tool": permit.tool,
@@ -197,6 +201,8 @@ def settled(
     }
     if used:
         body["used"] = {quantity.value: min(max(amount, 0), MAX_SAFE_INTEGER) for quantity, amount in used.items()}
+    if leaked:
+        body["leaked"] = True
     return Entry(Stream.PERMITS, Kind.SETTLED, permit.id, at, body, durable=False)
 
 

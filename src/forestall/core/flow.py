@@ -17,6 +17,7 @@ effects, and `tests/flow/test_mutants.py` breaks each of them and sees it caught
     nobody: it is settled as not started.
 11. A held action runs only where policy holds it and people's approvals count; each of them is used up by its permit.
 12. An output that is more than one call may have is released to nobody, and counts all the same.
+13. An output in which a credential came back is released to nobody.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from forestall.core.ask import (
 )
 from forestall.core.entry import Entry, denied, held, permitted, settled
 from forestall.core.grant import objection
+from forestall.core.hide import given_though_hidden
 from forestall.core.lend import Loan, lend, take_back
 from forestall.core.measure import exceeds
 from forestall.core.model import (
@@ -104,6 +106,8 @@ def decide(action: Action, known: Known) -> Flow[Permit | Deny | Hold]:
         return Deny(action.id, Reason.UNKNOWN_TOOL)
     if tool.id != action.tool or tool.pin != action.pin:
         return Deny(action.id, Reason.TOOL_CHANGED)
+    if given := given_though_hidden(tool.hidden, action.arguments):
+        return Deny(action.id, Reason.INVALID_ARGUMENTS, detail=f"{given} is filled in by a credential alone")
     while True:
         known.grant = grant = yield FindGrant(action.task)
         known.facts = facts = yield Gather(action, tool, grant)
@@ -208,6 +212,8 @@ def settle(outcome: Done | Undone) -> Flow[Outcome]:
     except CannotDo as error:
         fate = outcome.fate if isinstance(outcome, Undone) else Fate.AMBIGUOUS
         return Undone(outcome.permit, fate, error.reason, f"the outcome was not recorded: {error.detail}")
+    if isinstance(outcome, Done) and outcome.result.leaked:
+        return Undone(outcome.permit, _fate(outcome.result), Reason.LEAKED, "a credential came back in the output")
     if isinstance(outcome, Done) and exceeds(outcome.result.used, outcome.permit.limits):
         return Undone(outcome.permit, _fate(outcome.result), Reason.BUDGET, "more than one call may have")
     return outcome
@@ -217,7 +223,7 @@ def _settlement(outcome: Done | Undone, at: int) -> Entry:
     if isinstance(outcome, Undone):
         return settled(outcome.permit, outcome.fate, at, detail=outcome.detail)
     result: Result = outcome.result
-    return settled(outcome.permit, _fate(result), at, output=result.digest, used=result.used)
+    return settled(outcome.permit, _fate(result), at, output=result.digest, used=result.used, leaked=result.leaked)
 
 
 def _fate(result: Result) -> Fate:

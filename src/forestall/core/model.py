@@ -123,6 +123,10 @@ class Tool:
     """Let arguments through that the input schema does not declare; policy cannot see them."""
     accept_duplicate: bool = False
     """A person chose this tool although another server has one of the same name."""
+    hidden: frozenset[str] = frozenset()
+    """Arguments that a credential fills in once the call is permitted. Who calls neither sees nor gives them, policy
+    and schema do not know of them, and the digest of the arguments is without them.
+    """
     input_schema: Mapping[str, Json] = field(default_factory=_nothing, repr=False)
 
     @property
@@ -472,6 +476,8 @@ class Result:
     """
     used: Mapping[Quantity, int] = field(default_factory=_nothing)
     """What the call used, as far as the enforcement point could tell; of the rest, what was reserved counts as used."""
+    leaked: bool = False
+    """A credential came back in it. It is withheld."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -493,8 +499,8 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """A permitted action whose output is not released: it did not start, nobody knows, it could not be recorded, or it
-    is more than one call may have.
+    """A permitted action whose output is not released: it did not start, nobody knows, it could not be recorded, it is
+    more than one call may have, or a credential came back in it.
     """
 
     permit: Permit

@@ -58,6 +58,7 @@ class Reason(StrEnum):
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
     UNAVAILABLE = "unavailable"
+    LEAKED = "leaked"
 
     @property
     def advice(self) -> Advice:
@@ -115,4 +116,7 @@ ADVICE: dict[Reason, Advice] = {
     Reason.DEADLINE: Advice(Retry.RETRYABLE, "The decision took too long. Nothing was done."),
     Reason.CANCELLED: Advice(Retry.RETRYABLE, "The call was cancelled before it started. Nothing was done."),
     Reason.UNAVAILABLE: Advice(Retry.RETRYABLE, "The decision could not be made or recorded. Nothing was done."),
+    Reason.LEAKED: Advice(
+        Retry.FINAL, "The call was carried out; its output held a credential, is withheld, and the credential ends."
+    ),
 }

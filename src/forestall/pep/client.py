@@ -35,6 +35,8 @@ class Connection(asyncio.BufferedProtocol):
         self.on_frame = on_frame
         self.on_lost = on_lost
         self.welcome: Mapping[str, Any] = {}
+        self.nonce = ""
+        """Of the challenge that it answered."""
         self._transport: asyncio.Transport | None = None
         self._incoming = bytearray(frames.CHUNK)
         self._buffer = bytearray()
@@ -134,6 +136,7 @@ async def _greet(socket: Path, hello: Mapping[str, Any], prove: Prove | None) ->
     try:
         async with asyncio.timeout(CONNECT_WITHIN_S):
             nonce = _require(await answers.get(), "challenge").get("nonce")
+            connection.nonce = str(nonce)
             answering = {"type": "hello", "protocol": frames.PROTOCOL, "nonce": nonce, **hello}
             connection.send(frames.encode({**answering, **(prove(str(nonce)) if prove is not None else {})}))
             connection.welcome = _require(await answers.get(), "welcome")

@@ -128,7 +128,7 @@ def make_proof(
     key: SigningKey, *, method: str, url: str, now: int, jti: str, access_token: str | None, nonce: str | None
 ) -> str:
     """A proof of ours for one request. `jti` is 16 random bytes or more, in text."""
-    htu = url if url == SOCKET_URL else normalise(url)
+    htu = url if url == SOCKET_URL or url.startswith("urn:") else normalise(url)
     claims: dict[str, Any] = {"jti": jti, "htm": method, "htu": htu, "iat": now // 1000}
     if access_token is not None:
         claims["ath"] = digest(_bytes(access_token))

@@ -27,7 +27,7 @@ from forestall.server.answers import Answers
 from forestall.server.channel import Channel
 from forestall.server.command import COMMANDS
 from forestall.server.deciding import Calls
-from forestall.server.frames import Hello, Peering, read_confirmed, read_hello, read_tools
+from forestall.server.frames import Hello, Peering, read_bind, read_confirmed, read_hello, read_tools
 from forestall.server.greeting import FULL, Greeting
 from forestall.server.judge import Quarantine, Verdict, judge
 from forestall.server.notice import ENDED, Notice
@@ -56,6 +56,10 @@ class Connection(Channel):
         self.lineage: tuple[str, ...] | None = None
         """Where it acts in a task of elsewhere: the instances of which it may know what they have seen."""
         self.quarantine = Quarantine()
+        self.nonce = ""
+        """Of its challenge."""
+        self.key = ""
+        """Thumbprint of the key that it presents permits with; empty until it has shown one."""
         self.calls: Calls = Calls(self)
         self.answers = Answers(self, self.calls.perform)
         self.finished = asyncio.Event()
@@ -159,6 +163,14 @@ class Connection(Channel):
 
     # -- an enforcement point's requests
 
+    def _bind(self, frame: Mapping[str, Any]) -> None:
+        """The key that it will present permits with. One that it cannot show to have ends the connection."""
+        from forestall.server.binding import require_key
+
+        if self.key:
+            raise InvalidInput("The permits of this connection are bound to a key already.")
+        self.key = require_key(read_bind(frame), self.nonce, self._parts.now())
+
     def _client(self, frame: Mapping[str, Any]) -> None:
         assert self.subject is not None
         name = asserted(frame.get("client"))
@@ -200,6 +212,8 @@ class Connection(Channel):
         "method": lambda self, frame: self.calls.method(frame),
         "performed": lambda self, frame: self.calls.performed(frame),
         "refused": lambda self, frame: self.calls.refused(frame),
+        "leaked": lambda self, frame: self.calls.leaked(frame),
         "cancel": lambda self, frame: self.calls.cancel(frame),
         "confirmed": _confirmed,
+        "bind": _bind,
     }

@@ -90,6 +90,8 @@ class Performed:
     digest: str
     detail: str
     used: Mapping[Quantity, int] = field(default_factory=lambda: NOTHING)
+    leaked: bool = False
+    """A credential came back in what the tool answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,10 @@ def read_performed(frame: Mapping[str, Any]) -> Performed:
     if not isinstance(detail, str):
         raise InvalidInput("`detail` is not a text.")
     used = _used(frame["used"]) if "used" in frame else NOTHING
-    return Performed(frame_id(frame), _text(frame, "permit"), fate, digest, detail[:MAX_TEXT], used)
+    leaked = frame.get("leaked", False)
+    if not isinstance(leaked, bool):
+        raise InvalidInput("`leaked` is true or false.")
+    return Performed(frame_id(frame), _text(frame, "permit"), fate, digest, detail[:MAX_TEXT], used, leaked)
 
 
 def _used(value: object) -> dict[Quantity, int]:
@@ -188,6 +193,11 @@ def _used(value: object) -> dict[Quantity, int]:
     if not all(type(amount) is int and 0 <= amount <= MAX_SAFE_INTEGER for amount in value.values()):
         raise InvalidInput("What was used is a whole number.")
     return {Quantity(name): amount for name, amount in value.items()}
+
+
+def read_leaked(frame: Mapping[str, Any]) -> str:
+    """In what a credential came back, where that was no answer to a call: a method of the protocol, or `stderr`."""
+    return shown(_text(frame, "where"))
 
 
 def read_refused(frame: Mapping[str, Any]) -> Told:
@@ -200,6 +210,14 @@ def read_refused(frame: Mapping[str, Any]) -> Told:
 def shown(text: str) -> str:
     """On one line, and with nothing that moves a terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def read_bind(frame: Mapping[str, Any]) -> str:
+    """The proof of the key that permits are to be bound to."""
+    proof = _text(frame, "proof", None, MAX_TOKEN)
+    if not proof:
+        raise InvalidInput("`proof` is empty.")
+    return proof
 
 
 def read_confirmed(frame: Mapping[str, Any]) -> int:
@@ -237,8 +255,12 @@ def challenge_frame(nonce: str) -> dict[str, Any]:
     return {"type": "challenge", "protocol": PROTOCOL, "nonce": nonce}
 
 
-def permit_frame(frame: int, permit: Permit, at: int) -> dict[str, Any]:
-    """`at`: when it is answered."""
+def permit_frame(
+    frame: int, permit: Permit, at: int, credential: Mapping[str, Any] | None = None, token: str | None = None
+) -> dict[str, Any]:
+    """`at`: when it is answered. `credential`: what is placed with it; the frame is secret then. `token`: the permit
+    for a server that demands one.
+    """
     shown = {
         "id": permit.id,
         "tool": permit.tool,
@@ -249,7 +271,10 @@ def permit_frame(frame: int, permit: Permit, at: int) -> dict[str, Any]:
     }
     if counted := [quantity.value for quantity in MEASURED if quantity in permit.limits]:
         shown["measure"] = counted
-    return {"type": "permit", "id": frame, "permit": shown}
+    if token is not None:
+        shown["token"] = token
+    lent = {} if credential is None else {"credential": credential}
+    return {"type": "permit", "id": frame, "permit": shown, **lent}
 
 
 def refusal_frame(frame: int, decision: Deny | Hold) -> dict[str, Any]:

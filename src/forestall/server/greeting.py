@@ -65,7 +65,7 @@ class Greeting:
             self._turn_away(error)
             return
         self._within(self._parts.config.serve.handshake_timeout_ms / 1000, "There was no hello in time.")
-        self._nonce = secrets.token_urlsafe(24)
+        self._nonce = self._connection.nonce = secrets.token_urlsafe(24)
         self._connection.send(challenge_frame(self._nonce))
 
     async def greet(self, hello: Hello) -> None:
@@ -131,6 +131,8 @@ class Greeting:
         self.cancel()
         connection = self._connection
         assert connection.subject is not None
+        assert connection.hello is not None
+        demanded = self._parts.permits.demanded(connection.hello.server)
         connection.send(
             {
                 "type": "welcome",
@@ -141,6 +143,7 @@ class Greeting:
                 "policy_digest": self._parts.rules.engine.digest,
                 "version": __version__,
                 "heartbeat_ms": self._parts.config.serve.heartbeat_ms,
+                **({} if demanded is None else {"permits": {"audience": demanded.audience}}),
             }
         )
 

@@ -38,6 +38,8 @@ class Verdict:
     change: Change | None = None
     reviewed: str = ""
     """The pin that the catalogue has."""
+    hide: tuple[str, ...] = ()
+    """Arguments that the client does not see: a credential fills them in."""
 
     def frame(self) -> dict[str, Any]:
         frame: dict[str, Any] = {"name": self.name, "show": self.show, "pin": self.pin}
@@ -45,6 +47,8 @@ class Verdict:
             frame["reason"] = self.reason.value
         if self.change is not None:
             frame["change"] = self.change
+        if self.hide:
+            frame["hide"] = list(self.hide)
         return frame
 
 
@@ -92,7 +96,7 @@ def _judge(definition: Any, name: str, server: str, catalogue: Reviewed, engine:
         return Verdict(name, show=False, pin=pin, reason=Reason.DUPLICATE_TOOL)
     if not engine.could_permit(tool):
         return Verdict(name, show=False, pin=pin, reason=Reason.NO_POLICY)
-    return Verdict(name, show=True, pin=pin)
+    return Verdict(name, show=True, pin=pin, hide=tuple(sorted(tool.hidden)))
 
 
 def _name(definition: Any) -> str:

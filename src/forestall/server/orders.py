@@ -6,6 +6,8 @@ The rules, each with a test in tests/unit/server/test_orders.py:
 - From then on no permit is sent to it, and of a task that was ended no output is released.
 - An order is acknowledged when each of them has confirmed, or when the lease of what was sent to it before has run out.
 - A connection that has not confirmed by then is ended.
+- The credentials that it makes needless are ended at once. The acknowledgement waits for their backends for as long as
+  for a connection, and says how many of them have not answered.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from typing import TYPE_CHECKING
 
 from forestall.core.control import Command
 from forestall.core.reason import Reason
+from forestall.server.frames import LEASE_MS
+from forestall.server.leases import Leases
 from forestall.server.notice import Notice
 from forestall.wire import Parts, order
 
@@ -38,11 +42,16 @@ class Acknowledged:
     """Enforcement points that were told, and confirmed."""
     unconfirmed: int
     """Those that were told and did not confirm: their connections are ended."""
+    credentials_ended: int = 0
+    """Those that the order ended, and that nobody can use any more."""
+    credentials_left: int = 0
+    """Those that it ended, and whose backends have not said so yet: they are tried again until they have."""
 
 
 class Orders:
-    def __init__(self, parts: Parts, connections: Collection[Connection]) -> None:
+    def __init__(self, parts: Parts, connections: Collection[Connection], leases: Leases) -> None:
         self._parts = parts
+        self._leases = leases
         self._connections = connections
         self._told: dict[int, list[Notice]] = {}
         """Of each command that is being given, by its identity: who was told of it."""
@@ -58,13 +67,17 @@ class Orders:
         """
         told = self._told[id(command)] = []
         before = self._standing()
+        over = self._leases.over()
         try:
             await order(self._parts, command)
         finally:
             del self._told[id(command)]
         epoch, after = self._parts.state.epoch, self._standing(before)
         changed = [after[task] for task, was in before.items() if after[task] is not was]
-        confirmed = await asyncio.gather(*(notice.confirmed for notice in told))
+        ended, confirmed = await asyncio.gather(
+            self._leases.see_ended(self._leases.over() - over, LEASE_MS / 1000),
+            asyncio.gather(*(notice.confirmed for notice in told)),
+        )
         return Acknowledged(
             epoch=epoch,
             tasks_ended=changed.count(Reason.REVOKED),
@@ -72,6 +85,8 @@ class Orders:
             tasks_resumed=changed.count(None),
             confirmed=confirmed.count(True),
             unconfirmed=confirmed.count(False),
+            credentials_ended=ended.ended,
+            credentials_left=ended.left,
         )
 
     def look(self, connection: Connection) -> None:

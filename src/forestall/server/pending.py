@@ -39,7 +39,9 @@ class Pending:
             case Fate.DONE | Fate.FAILED:
                 digest = salted(report.digest, self.action.salt)
                 failed = report.fate is Fate.FAILED
-                self.outcome.set_result(Result(None, failed=failed, digest=digest, used=report.used))
+                self.outcome.set_result(
+                    Result(None, failed=failed, digest=digest, used=report.used, leaked=report.leaked)
+                )
             case Fate.NOT_STARTED:
                 self.outcome.set_exception(NotStarted(Reason.CANCELLED, report.detail))
             case Fate.AMBIGUOUS:
@@ -74,8 +76,10 @@ def salted(digest: str, salt: bytes) -> str:
     return "sha256:" + hashlib.sha256(salt + digest.encode()).hexdigest() if digest else ""
 
 
-def withheld(fate: Fate) -> str:
+def withheld(fate: Fate, reason: Reason | None = None) -> str:
     """Why an enforcement point gets no leave to release."""
+    if reason is Reason.LEAKED:
+        return reason.advice.sentence
     if fate is Fate.NOT_STARTED:
         return "Nothing was done, and so there is no output."
     if fate is not Fate.AMBIGUOUS:

@@ -18,10 +18,12 @@ from forestall.core.entry import Stream
 from forestall.core.errors import ForestallError, SetupError
 from forestall.core.sweep import sweep
 from forestall.core.task import close_task
+from forestall.permits import publish
 from forestall.run import run_async
 from forestall.server.connection import Connection
 from forestall.server.door import Door
 from forestall.server.frames import Peering
+from forestall.server.leases import Leases
 from forestall.server.orders import Orders
 from forestall.server.shared import shared
 from forestall.server.task_json import order_json, task_json
@@ -59,7 +61,8 @@ class Point:
         self.door = Door(parts.attestor)
         self._idle_exit_s = idle_exit_s
         self._connections: set[Connection] = set()
-        self.orders = Orders(parts, self._connections)
+        self.leases = Leases(parts, self.say_once)
+        self.orders = Orders(parts, self._connections, self.leases)
         self._tracked: set[asyncio.Task[Any]] = set()
         self._stopping = asyncio.Event()
         self._started = self._busy_until = time.monotonic()
@@ -79,20 +82,35 @@ class Point:
             loop = asyncio.get_running_loop()
             self._heed_signals(loop)  # first: whoever is answered may send one
             await self._tidy(self._unsettled(), close_open=True)
+            self._publish()
+            self.parts.on_order.append(lambda _command: self._publish())
             await self._listen()
             server = await loop.create_unix_server(lambda: Connection(self), sock=listener)
-            keeping = [asyncio.create_task(work) for work in (self._keep_house(), self._beat())]
+            keeping = [asyncio.create_task(work) for work in (self._keep_house(), self._beat(), self.leases.keep())]
             await self._stopping.wait()
             server.close()
             for work in keeping:
                 work.cancel()
             await asyncio.wait(keeping)
             await asyncio.gather(self._drain(), self._stop_listening())
+            await self._end_leases()
         finally:
             listener.close()
             self.door.close()
             await self._stop_listening()
             await asyncio.to_thread(self.parts.close)
+
+    def _publish(self) -> None:
+        """What verifiers of permits go by, as it is now. One that cannot read it goes by what it heard last."""
+        try:
+            publish(self.parts.permits, self.parts.home, self.parts.state.epoch, self.parts.now())
+        except SetupError as error:
+            self.say_once(str(error).removesuffix("."))
+
+    async def _end_leases(self) -> None:
+        ended = await self.leases.close(self.parts.lending.patience_ms / 1000)
+        if ended.left:
+            say(f"{ended.left} credentials could not be ended; the next start tries again.")
 
     async def _listen(self) -> None:
         parts = self.parts

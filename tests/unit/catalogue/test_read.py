@@ -51,6 +51,16 @@ def test_a_declared_tool_is_what_the_file_says(tmp_path: Path) -> None:
     assert known.find("send") is None
 
 
+def test_a_hidden_argument_is_known_to_nobody_who_decides(tmp_path: Path) -> None:
+    files(tmp_path, table(content="content = []", hidden='hidden = ["body"]'))
+    tool = load(tmp_path).find("mail/send")
+    assert tool is not None
+    assert (tool.hidden, tool.control, tool.content) == ({"body"}, {"to"}, frozenset())
+    assert "body" not in tool.input_schema["properties"]
+    assert "body" not in tool.input_schema.get("required", [])
+    assert tool.pin == definition_digest("mail", SEND), "the pin is over what the server says"
+
+
 def test_what_is_only_assumed_makes_nothing_milder(tmp_path: Path) -> None:
     files(tmp_path, table(effects='effects = ["read"]', **{"from": ASSUMED}))
     tool = load(tmp_path).find("mail/send")
@@ -130,6 +140,8 @@ WRONG: dict[str, tuple[str, int, str]] = {
     "no such argument": (table(control='control = ["too"]'), 6, "did you mean 'to'"),
     "no such content": (table(content='content = ["text"]'), 7, "no argument 'text'"),
     "no such opaque": (table(opaque='opaque = ["x"]'), 11, "no argument 'x'"),
+    "no such hidden": (table(hidden='hidden = ["x"]'), 11, "no argument 'x'"),
+    "hidden and decided about": (table(hidden='hidden = ["to"]'), 11, "never decided about"),
     "in both lists": (table(content='content = ["to"]'), 7, "both"),
     "unknown label": (
         table(output='output = { integrity = "high", confidentiality = "public" }'),

@@ -10,6 +10,7 @@ import binascii
 import os
 import secrets
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,19 @@ def load_or_create(directory: Path, ledger: Path, origin: str | None = None) -> 
 def load_sealer(directory: Path) -> Sealer:
     """The payload key alone, to read what was sealed. Raises SetupError as `load`."""
     return Sealer(_secret(directory / PAYLOAD_KEY))
+
+
+def load_or_create_secret(directory: Path, name: str) -> bytes:
+    """A key of the home's own that nothing is signed with, made where there is none. Raises SetupError as `load`."""
+    path = directory / name
+    if not path.exists():
+        new = directory / f".{name}-{secrets.token_hex(8)}"
+        _write_new(new, _encoded(secrets.token_bytes(KEY)), 0o600)
+        with suppress(FileExistsError):  # another has made it meanwhile, and that one counts
+            os.link(new, path)
+        new.unlink()
+        _sync_directory(directory)
+    return _secret(path)
 
 
 def load_verifiers(path: Path) -> list[Verifier]:

@@ -4,9 +4,10 @@ The rules, in the order of the code:
 
 - A call is decided on the definition that the server offers now, not on the one it offered once.
 - Nothing reaches the server without a permit for exactly this tool, pin and arguments, unexpired and unused.
-- What reaches the server is written anew from the value that was decided.
+- What reaches the server is written anew from the value that was decided, and from what the permit's credential adds.
 - A permit that is not used is reported `not_started`; one that may have been used, `ambiguous`.
 - What the server answers reaches the client only after the decision point has recorded the outcome.
+- An answer in which a credential comes back reaches nobody.
 - When the task is ended, what runs is cancelled, and nothing that it answers reaches the client.
 """
 
@@ -19,17 +20,21 @@ from typing import Any
 
 from forestall.core.canonical import digest
 from forestall.core.errors import InvalidInput
+from forestall.core.hide import given_though_hidden
 from forestall.core.measure import rows
 from forestall.core.model import Fate, Quantity
 from forestall.core.reason import Reason
 from forestall.pep.mcp import denial
+from forestall.pep.mcp.lent import Lent, read_lent
 from forestall.pep.mcp.message import Id, Message, encode, require_one_case
+from forestall.pep.mcp.presented import Sign, present, without
 from forestall.pep.mcp.tools import NO_PIN, Definitions
 from forestall.pep.mcp.want import (
     Ended,
     Forward,
     Interrupted,
     Late,
+    Leaked,
     Lost,
     Ready,
     Report,
@@ -55,8 +60,8 @@ class Call:
     server: str
     name: str
     arguments: Mapping[str, Any]
-    line: bytes
-    """What the server gets if the call is permitted."""
+    message: Mapping[str, Any]
+    """What the server gets if the call is permitted, but for what a credential fills in."""
     meta: Mapping[str, Any]
     modern: bool
     cancelled: bool = False
@@ -68,6 +73,17 @@ class Call:
     @property
     def tool(self) -> str:
         return f"{self.server}/{self.name}"
+
+    def line(self, filled: Mapping[str, str], shown: Mapping[str, str] = NO_META) -> bytes:
+        """For the server, with these arguments that the model neither gave nor sees, and the permit that is shown."""
+        if not filled and not shown:
+            return encode(self.message)
+        params = dict(self.message["params"])
+        if filled:
+            params["arguments"] = {**self.arguments, **filled}
+        if shown:
+            params["_meta"] = {**self.meta, **shown}
+        return encode({**self.message, "params": params})
 
 
 def read_call(message: Message, server: str, members: frozenset[str], *, modern: bool) -> Call:
@@ -81,19 +97,28 @@ def read_call(message: Message, server: str, members: frozenset[str], *, modern:
         message.value.keys() - {"jsonrpc", "id", "method", "params"} | message.params.keys() - members
     ):
         raise InvalidInput(f"The call has a member that is not known here: {unknown[0]!r:.80}.")
-    name, params = message.params.get("name"), dict(message.params)
+    name, params = message.params.get("name"), without(message.params)
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise InvalidInput(f"The call names no tool in 1 to {MAX_NAME} characters.")
     if params.get("arguments", ...) is None:
         params["arguments"] = {}  # absent to some servers and an error to others; what is decided is what is sent
     _require_types(params)
-    line = encode({**message.value, "params": params})
     assert message.id is not None
     meta = params.get("_meta", NO_META)
-    return Call(message.id, server, name, params.get("arguments", {}), line, meta, modern)
+    return Call(
+        message.id, server, name, params.get("arguments", {}), {**message.value, "params": params}, meta, modern
+    )
 
 
-def govern(call: Call, definitions: Definitions, burn: Callable[[str, int], bool], wall: Callable[[], int]) -> Talk:
+def govern(
+    call: Call,
+    definitions: Definitions,
+    burn: Callable[[str, int], bool],
+    wall: Callable[[], int],
+    *,
+    remote: bool = False,
+    sign: Sign | None = None,
+) -> Talk:
     """Decide the call, have it carried out, and release its output.
 
     Args:
@@ -101,6 +126,8 @@ def govern(call: Call, definitions: Definitions, burn: Callable[[str, int], bool
         definitions: what the server's tools are.
         burn: takes a permit's id and expiry; False if it was taken before.
         wall: milliseconds since the epoch.
+        remote: the server takes headers.
+        sign: proves that a permit for the server is ours; None where the server demands none.
     """
     for _ in range(ATTEMPTS):
         try:
@@ -121,17 +148,20 @@ def govern(call: Call, definitions: Definitions, burn: Callable[[str, int], bool
             return _denied(call, Reason.DEADLINE, f"{gone}. Nothing was done.")
         if answer["type"] != "permit":
             return denial.refusal(call.id, denial.decision_in(answer), modern=call.modern) if call.wanted() else None
-        permit = _permit(answer)
+        permit, lent = _permit(answer), _lent(answer, call, remote=remote)
         if not permit:
             return _denied(call, Reason.UNAVAILABLE)
         stale = generation != definitions.generation or pin != definitions.pin(call.name)
         if (
             call.wanted()
             and not stale
+            and lent is not None
             and _is_for(permit, call, pin, wall())
+            and (sign is not None or "token" not in permit)
             and burn(permit["id"], permit["expires_at"])
         ):
-            return (yield from _carry_out(call, permit))
+            forward = Forward(call.line(lent.arguments, _shown(permit, sign)), lent.headers)
+            return (yield from _carry_out(call, permit, forward))
         yield _performed(permit["id"], Fate.NOT_STARTED)
         if not call.wanted():
             return None
@@ -140,11 +170,19 @@ def govern(call: Call, definitions: Definitions, burn: Callable[[str, int], bool
     return _denied(call, Reason.TOOL_CHANGED)
 
 
-def _carry_out(call: Call, leave: Mapping[str, Any]) -> Talk:
+def _shown(permit: Mapping[str, Any], sign: Sign | None) -> Mapping[str, str]:
+    """The permit and its proof, where the server demands them."""
+    return NO_META if sign is None or "token" not in permit else present(permit["token"], sign)
+
+
+def _carry_out(call: Call, leave: Mapping[str, Any], forward: Forward) -> Talk:
     """The server does it; from here on it may have happened."""
     permit: str = leave["id"]
+    leaked = False
     try:
-        answer: Message = yield Forward(call.line)
+        answer: Message = yield forward
+    except Leaked as leak:
+        answer, leaked = leak.message, True
     except Lost:
         return _unknown(call, permit, "the decision point was lost while the tool ran, so its output is withheld.")
     except Ended as ended:
@@ -158,11 +196,13 @@ def _carry_out(call: Call, leave: Mapping[str, Any]) -> Talk:
         return _unknown(call, permit, f"{gone}.")
     try:
         used = _measured(answer, leave.get("measure") or ())
-        recorded = yield Tell(_performed(permit, _fate(answer), answer.line, used=used).frame)
+        recorded = yield Tell(_performed(permit, _fate(answer), answer.line, used=used, leaked=leaked).frame)
     except Ended as ended:
         return _ended(call, permit, ended.reason)
     except Interrupted:
         return _unknown(call, permit, "the tool answered, but that could not be recorded, so its output is withheld.")
+    if leaked:
+        return None if call.cancelled else denial.leaked(call.id, permit, modern=call.modern)
     if recorded["type"] == "release":
         return answer.line
     if recorded.get("reason") == Reason.BUDGET:
@@ -182,7 +222,13 @@ def _measured(answer: Message, asked: Collection[str]) -> dict[str, int]:
 
 
 def _performed(
-    permit: str, fate: Fate, output: bytes | None = None, detail: str = "", used: Mapping[str, int] = NO_META
+    permit: str,
+    fate: Fate,
+    output: bytes | None = None,
+    detail: str = "",
+    used: Mapping[str, int] = NO_META,
+    *,
+    leaked: bool = False,
 ) -> Report:
     """The report on a permit; its digest is of the server's line, byte for byte, as it is released."""
     frame: dict[str, Any] = {"type": "performed", "permit": permit, "fate": fate.value}
@@ -192,6 +238,8 @@ def _performed(
         frame["detail"] = detail
     if used:
         frame["used"] = dict(used)
+    if leaked:
+        frame["leaked"] = True
     return Report(frame)
 
 
@@ -206,6 +254,17 @@ def _permit(answer: Mapping[str, Any]) -> Mapping[str, Any]:
     return permit if isinstance(permit, dict) and isinstance(permit.get("id"), str) else {}
 
 
+def _lent(answer: Mapping[str, Any], call: Call, *, remote: bool) -> Lent | None:
+    """What comes with the permit; None where it cannot be put where it belongs, and so nothing is begun."""
+    try:
+        lent = read_lent(answer)
+    except InvalidInput:
+        return None
+    if lent.at_start or (lent.headers and not remote) or given_though_hidden(lent.arguments, call.arguments):
+        return None
+    return lent
+
+
 def _is_for(permit: Mapping[str, Any], call: Call, pin: str, now: int) -> bool:
     """Is this leave to do exactly this, now?"""
     expires_at = permit.get("expires_at")
@@ -216,6 +275,7 @@ def _is_for(permit: Mapping[str, Any], call: Call, pin: str, now: int) -> bool:
         and type(expires_at) is int
         and now < expires_at
         and permit.get("digest") == digest(call.arguments)
+        and isinstance(permit.get("token", ""), str)
     )
 
 

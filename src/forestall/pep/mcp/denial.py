@@ -77,6 +77,11 @@ def too_much(request: Id, permit: str, *, modern: bool) -> bytes:
     return refusal(request, decision, modern=modern)
 
 
+def leaked(request: Id, permit: str, *, modern: bool) -> bytes:
+    """The answer to a call that was carried out, and in whose output a credential came back."""
+    return refusal(request, {**own_decision(Reason.LEAKED), "decision_id": permit}, modern=modern)
+
+
 def error(request: Id | None, code: int, sentence: str, decision: Mapping[str, Any] | None = None) -> bytes:
     """A protocol error; with `decision`, a denial of what is no call."""
     said: dict[str, Any] = {"code": code, "message": sentence}

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from forestall import frame as frames
 from forestall.core.errors import ForestallError, Refused, Unavailable
@@ -58,6 +59,14 @@ class Fault(ForestallError):
     """A fault of Forestall's own: a canary call was not denied, or a bug. Nothing more is passed on."""
 
 
+class Presents(Protocol):
+    """`forestall.pep.presenting.Presenter`, whose libraries are loaded only where a server demands permits."""
+
+    def bind(self, nonce: str) -> str: ...
+
+    def present(self, permit: str, audience: str) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     name: str
@@ -69,6 +78,8 @@ class Options:
     mandate: str | None = None
     directory: str | None = None
     """Where the server's relative paths start; else where this process is."""
+    presenter: Callable[[], Presents] | None = None
+    """Makes the key that permits are presented with; called where the server demands them, and never else."""
     prove: Prove | None = None
     """Of a connection's nonce, what shows that it acts in a task that was opened elsewhere; None: it opens its own."""
 
@@ -96,6 +107,7 @@ class _Gateway:
         self._options = options
         self._relay = Relay(options.name, wall, steady)
         self._connection: Connection | None = None
+        self._presenter: Presents | None = None
         self._served = False
         """Was there a connection before, and so a task whose labels are lost with it?"""
         self._connecting: asyncio.Task[None] | None = None
@@ -158,6 +170,7 @@ class _Gateway:
             hello["client"] = self._relay.client
         connection = await connect(options.socket, hello, options.start, options.prove)
         try:
+            self._bind(connection)
             await _prove(connection, options.name)
         except BaseException:
             connection.close()
@@ -168,6 +181,23 @@ class _Gateway:
         heartbeat = connection.welcome.get("heartbeat_ms")
         self._relay.welcomed(heartbeat if type(heartbeat) is int else 0)
         self._served = True
+
+    def _bind(self, connection: Connection) -> None:
+        """Where its server demands permits, show the key that they are to be bound to.
+
+        Raises:
+            Fault: there is none.
+        """
+        self._relay.sign = None
+        demanded = connection.welcome.get("permits")
+        if demanded is None:
+            return
+        if self._options.presenter is None or not isinstance(demanded, dict):
+            raise Fault("The server demands permits, and this gateway cannot present any.")
+        self._presenter = self._presenter or self._options.presenter()
+        audience = str(demanded.get("audience"))
+        connection.send(frames.encode({"type": "bind", "proof": self._presenter.bind(connection.nonce)}))
+        self._relay.sign = partial(self._presenter.present, audience=audience)
 
     async def _reconnect(self) -> None:
         try:

@@ -34,12 +34,12 @@ from forestall.pep.mcp.stage import MAX_OPEN, Open, Stage
 from forestall.pep.mcp.talks import drop, refuse, refuse_call, show_tools, unknown_from_client, unknown_from_server
 from forestall.pep.mcp.thing import Thing
 from forestall.pep.mcp.tools import Definitions
-from forestall.pep.mcp.want import (
-    ServerGone,
-)
+from forestall.pep.mcp.want import WITHHELD, Leaked, ServerGone
 
 CANCELLED_GRACE_MS = 5_000
 """How long a cancelled call is waited for before its outcome counts as unknown."""
+
+LIST_CHANGED = "notifications/tools/list_changed"
 
 MAX_NAME = 256
 """Characters of what a client calls itself."""
@@ -53,12 +53,19 @@ class Relay(Stage):
         wall: milliseconds since the epoch, to compare with a permit's expiry.
         steady: milliseconds of a clock that never steps.
         definitions: what is known of the server's tools; nothing, unless given.
+        remote: it is reached over HTTP, and a message to it has headers.
     """
 
     def __init__(
-        self, server: str, wall: Callable[[], int], steady: Callable[[], int], definitions: Definitions | None = None
+        self,
+        server: str,
+        wall: Callable[[], int],
+        steady: Callable[[], int],
+        definitions: Definitions | None = None,
+        *,
+        remote: bool = False,
     ) -> None:
-        super().__init__(server, wall, steady, definitions)
+        super().__init__(server, wall, steady, definitions, remote=remote)
         self._eras: frozenset[str] = frozenset()
         self.client: dict[str, str] | None = None
         """What the client says it is called, once it has."""
@@ -188,7 +195,8 @@ class Relay(Stage):
             self._start(item, refuse_call(message, str(wrong), modern=item.modern))
             return
         self._hold(item, len(message.line))
-        self._start(item, govern(item.call, self._definitions, self._burn, self._wall))
+        talk = govern(item.call, self._definitions, self._burn, self._wall, remote=self._remote, sign=self.sign)
+        self._start(item, talk)
 
     def _client_notification(self, message: Message) -> None:
         treatment = methods.treatment(methods.CLIENT, message.method, self._eras)
@@ -227,12 +235,34 @@ class Relay(Stage):
         except InvalidInput as wrong:
             self._unreadable(line, str(wrong))
             return
-        if message.kind is Kind.ANSWER:
+        if self.scrubber and self.scrubber.finds_in(message.value):
+            self._leak(message)
+        elif message.kind is Kind.ANSWER:
             self._server_answer(message)
         elif message.kind is Kind.REQUEST:
             self._server_request(message)
         else:
             self._server_notification(message)
+
+    def _leak(self, message: Message) -> None:
+        """A credential came back. Nobody sees it, and the decision point is told: of a call, with its outcome."""
+        self._say_once("leak", WITHHELD)
+        item = self._open.get(message.id) if message.kind is Kind.ANSWER and message.id is not None else None
+        if item is not None and item.at_server:
+            item.at_server, item.due = False, None
+            if item.call is None:
+                self._tell({"type": "leaked", "where": f"the answer to {item.method}"})
+            if item.talk is not None:
+                self._step(item, Leaked(message))
+            else:
+                self._finish(item, self._over(item.id, Reason.LEAKED) if item.id is not None else None)
+            return
+        if message.method == LIST_CHANGED:
+            self._definitions.changed()
+        row = message.method if message.method in methods.SERVER else "a message"
+        self._tell({"type": "leaked", "where": f"{row} of the server's"})
+        if message.kind is Kind.REQUEST:
+            self._to_server(denial.error(message.id, denial.INTERNAL_ERROR, WITHHELD))
 
     def _server_answer(self, message: Message) -> None:
         item = self._open.get(message.id) if message.id is not None else None
@@ -261,7 +291,7 @@ class Relay(Stage):
             self._start(Open(None, message.method), unknown_from_server(message))
 
     def _server_notification(self, message: Message) -> None:
-        if message.method == "notifications/tools/list_changed":
+        if message.method == LIST_CHANGED:
             self._definitions.changed()
         if methods.treatment(methods.SERVER, message.method, self._eras) is Treatment.RELAYED:
             self._hand_to_client(message)

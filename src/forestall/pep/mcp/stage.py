@@ -7,6 +7,7 @@ collects what is left to do as `Thing`s. It does not look at messages; that is t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,13 @@ from forestall import frame as frames
 from forestall.core.errors import InvalidInput
 from forestall.core.model import Fate
 from forestall.core.reason import Reason
+from forestall.core.scrub import Scrubber
 from forestall.pep.mcp import denial
 from forestall.pep.mcp.batch import Batch
 from forestall.pep.mcp.call import Call
+from forestall.pep.mcp.lent import MAX_SCRUBBED, Lent, read_lent
 from forestall.pep.mcp.message import Id, Message, encode
+from forestall.pep.mcp.presented import Sign
 from forestall.pep.mcp.talks import list_tools
 from forestall.pep.mcp.thing import Connect, End, Say, Thing, ToClient, ToDecisionPoint, ToServer
 from forestall.pep.mcp.tools import Definitions
@@ -102,12 +106,22 @@ class Waiter:
 
 class Stage:
     def __init__(
-        self, server: str, wall: Callable[[], int], steady: Callable[[], int], definitions: Definitions | None = None
+        self,
+        server: str,
+        wall: Callable[[], int],
+        steady: Callable[[], int],
+        definitions: Definitions | None = None,
+        *,
+        remote: bool = False,
     ) -> None:
         self._server = server
         self._wall = wall
         self._steady = steady
         self._definitions = definitions or Definitions(server)
+        self._remote = remote
+        self._secrets: dict[str, None] = {}
+        self.scrubber = Scrubber()
+        """What must not come back from the server."""
         self._out: list[Thing] = []
         self._open: dict[Id, Open] = {}
         self._asked_by_server: dict[Id, None] = {}
@@ -127,6 +141,8 @@ class Stage:
         """How often it does at least; 0: it does not say."""
         self.ended: Reason | None = None
         """Why the task is over; nothing reaches the server any more, and nothing of it the client."""
+        self.sign: Sign | None = None
+        """Proves that a permit for the server is ours; None where the server demands none."""
         self._server_ended = False
         self._frames = 0
         self._questions = 0
@@ -134,6 +150,14 @@ class Stage:
         self._burned: dict[str, int] = {}
         self.held = 0
         """Bytes kept while the decision point is asked."""
+
+    def lent(self, lent: Lent) -> None:
+        """From now on the server may have this, and must not say it."""
+        fresh = [secret for secret in lent.scrub if secret not in self._secrets]
+        if fresh:
+            self._secrets |= dict.fromkeys(fresh)
+            self._secrets = dict.fromkeys(list(self._secrets)[-MAX_SCRUBBED:])
+            self.scrubber = Scrubber(self._secrets)
 
     # -- what happens, messages aside
 
@@ -155,6 +179,8 @@ class Stage:
     def _answered(self, waiter: Waiter, frame: Mapping[str, Any]) -> None:
         answer: Any = frame
         if frame["type"] == "permit":
+            with suppress(InvalidInput):  # then nothing of it goes to the server
+                self.lent(read_lent(frame))
             void = waiter.void or (None if self._in_time(frame) else Reason.UNAVAILABLE)
             if waiter.kind == "ask" and (void is not None or waiter.open is None):
                 permit = frame.get("permit")
@@ -197,10 +223,10 @@ class Stage:
         for item in [*running, *(item for item, _ in unlisted)]:
             self._interrupt(item, Ended(reason))
 
-    def _to_server(self, line: bytes) -> None:
+    def _to_server(self, line: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
         """The one way there."""
         if self.ended is None:
-            self._out.append(ToServer(line))
+            self._out.append(ToServer(line, headers))
 
     def lost(self) -> list[Thing]:
         """The decision point is gone: nothing that it permitted is good any more."""
@@ -327,8 +353,8 @@ class Stage:
         match want:
             case Tell(frame):
                 return self._ask(item, frame)
-            case Forward(line):
-                return self._forward(item, line)
+            case Forward(line, headers):
+                return self._forward(item, line, headers)
             case Ready():
                 return self._require_ready(item, want)
             case Report(frame):
@@ -372,14 +398,14 @@ class Stage:
         self.held += size - item.held
         item.held = size
 
-    def _forward(self, item: Open, line: bytes) -> Any:
+    def _forward(self, item: Open, line: bytes, headers: tuple[tuple[str, str], ...] = ()) -> Any:
         self._hold(item, 0)
         if self.ended is not None:
             return Ended(self.ended)
         if self._server_ended:
             return ServerGone(ENDED)
         item.at_server = True
-        self._to_server(line)
+        self._to_server(line, headers)
         return WAIT
 
     def _question(self, item: Open, method: str, params: Mapping[str, Any]) -> Any:

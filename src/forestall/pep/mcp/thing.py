@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,9 @@ class ToClient:
 
 @dataclass(frozen=True, slots=True)
 class ToServer:
-    line: bytes
+    line: bytes = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Of this one message, where the server is remote."""
 
 
 @dataclass(frozen=True, slots=True)

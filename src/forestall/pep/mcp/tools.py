@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import is_
 from typing import Any
 
 from forestall.core.errors import InvalidInput
+from forestall.core.hide import without
 from forestall.core.pin import as_doubles, definition_digest
 from forestall.pep.mcp.message import encode
 
@@ -95,18 +97,20 @@ def well_formed(tools: Iterable[Any]) -> list[dict[str, Any]]:
 def filtered(
     line: bytes, answer: Mapping[str, Any], verdicts: Sequence[Any], definitions: Definitions, *, modern: bool
 ) -> bytes:
-    """The answer to `tools/list` without the tools that are not shown; as it came, if all are.
+    """The answer to `tools/list` without the tools, and the arguments, that are not shown; as it came, if all are.
 
     `verdicts` is in the order of `well_formed`. Not shown is also what has no name, no pin, or no verdict of its own.
     """
     result = answer["result"]
     remaining = iter(verdicts)
     shown = [
-        tool
+        _as_shown(tool, verdict)
         for tool in result["tools"]
-        if (name := name_of(tool)) and _shows(next(remaining, None), name) and definitions.pin(name) != NO_PIN
+        if (name := name_of(tool))
+        and _shows(verdict := next(remaining, None), name)
+        and definitions.pin(name) != NO_PIN
     ]
-    if len(shown) == len(result["tools"]):
+    if len(shown) == len(result["tools"]) and all(map(is_, shown, result["tools"])):
         return line
     result = {**result, "tools": shown}
     if modern:
@@ -116,3 +120,11 @@ def filtered(
 
 def _shows(verdict: Any, name: str) -> bool:
     return isinstance(verdict, dict) and verdict.get("show") is True and verdict.get("name") == name
+
+
+def _as_shown(tool: Mapping[str, Any], verdict: Any) -> Mapping[str, Any]:
+    """The definition as the client may know it: the same object where nothing of it is hidden."""
+    hidden, schema = verdict.get("hide"), tool.get("inputSchema")
+    if not isinstance(hidden, list) or not isinstance(schema, dict):
+        return tool
+    return {**tool, "inputSchema": without(schema, hidden)}

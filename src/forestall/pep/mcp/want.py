@@ -40,9 +40,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Send the server this line, which it answers under the request's id. Answer: its Message."""
+    """Send the server this line, which it answers under the request's id. Answer: its Message. With a credential in it,
+    or in the headers that go with it, it is secret.
+    """
 
-    line: bytes
+    line: bytes = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Of this one message, where the server is remote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,16 @@ class Late(Interrupted):
 class ServerGone(Interrupted):
     """The server ended, or gave an answer that nobody can read. `str()` says which."""
 
+
+class Leaked(Interrupted):
+    """The server answered, and a credential came back in it: `message` is let out to nobody."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(WITHHELD)
+        self.message = message
+
+
+WITHHELD = "The server's message held a credential; it is withheld, and the credential ends."
 
 Want = Ready | Tell | Report | Forward | Question | Hand | AnswerServer
 Talk = Generator[Want, Any, bytes | None]

@@ -38,7 +38,7 @@ class Asked(BaseHTTPRequestHandler):
         self.close_connection = True
         site.answer(self)
 
-    do_POST = do_GET  # noqa: N815 - the name that the base class looks for
+    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the names that the base class looks for
 
     def say(self, body: bytes, status: int = 200, **headers: str) -> None:
         self.send_response(status)

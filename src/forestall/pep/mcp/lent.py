@@ -1,0 +1,65 @@
+"""A credential that came with a permit, or with the leave to start a server: where it goes, and what must not come
+back of it. It is held no longer than it is used, and shown to nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from forestall.core.errors import InvalidInput
+from forestall.core.place import AT_START, Placed, Where
+
+MAX_PLACED = 16
+MAX_SCRUBBED = 64
+"""Secrets that are looked for in what comes from a server. The oldest make room: those of calls that ended long ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    placed: tuple[Placed, ...] = ()
+    scrub: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        return {one.name: one.value for one in self.placed if one.where is Where.ARGUMENT}
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return tuple((one.name, one.value) for one in self.placed if one.where is Where.HEADER)
+
+    @property
+    def at_start(self) -> tuple[Placed, ...]:
+        return tuple(one for one in self.placed if one.where in AT_START)
+
+
+NOTHING_LENT = Lent()
+
+
+def read_lent(frame: Mapping[str, Any]) -> Lent:
+    """Of a frame of the decision point; nothing where it has no `credential`.
+
+    Raises:
+        InvalidInput: what it has is not one. The message holds no value.
+    """
+    if "credential" not in frame:
+        return NOTHING_LENT
+    credential = frame["credential"]
+    if not isinstance(credential, dict):
+        raise InvalidInput("`credential` is not an object.")
+    placed, scrub = credential.get("placed"), credential.get("scrub")
+    if not isinstance(placed, list) or not 0 < len(placed) <= MAX_PLACED:
+        raise InvalidInput("`placed` is not a list.")
+    if not isinstance(scrub, list) or not all(isinstance(one, str) for one in scrub):
+        raise InvalidInput("`scrub` is not a list of texts.")
+    return Lent(tuple(_placed(one) for one in placed), tuple(scrub[:MAX_SCRUBBED]))
+
+
+def _placed(value: Any) -> Placed:
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in ("where", "name", "value")):
+        raise InvalidInput("`placed` holds what is no place.")
+    try:
+        return Placed(Where(value["where"]), value["name"], value["value"])
+    except ValueError:
+        raise InvalidInput("`placed` names a place that there is not.") from None

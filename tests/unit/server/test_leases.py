@@ -1,0 +1,406 @@
+"""Credentials at the decision point: each is written down, made, used and ended, whatever goes wrong in between."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forestall.core.control import Command, Order, Reach, Target
+from forestall.core.model import Risk
+from forestall.home import Home
+from forestall.server.point import Point
+from tests.backends import Desk, install
+from tests.points import Peer, entries, kinds, make_home, play, until_async, verify_ledger
+
+POLICY = """\
+@id("reads") permit (principal, action in Action::"read", resource);
+@id("writes") @credential("desk") permit (principal, action in Action::"write", resource);
+"""
+
+CLASS = '[credentials.desk]\nbackend = "files"\npath = "desk"\n'
+PLACE = 'place = { where = "header", name = "Authorization", template = "{token}" }\n'
+
+
+@pytest.fixture(autouse=True)
+def _backends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(install(tmp_path / "site")))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = make_home(tmp_path, POLICY, "[serve]\ncredential_timeout_ms = 400\n")
+    write(home)
+    return home
+
+
+@pytest.fixture
+def desk(home: Home) -> Desk:
+    return Desk(home.root / "desk")
+
+
+def write(home: Home, more: str = "") -> None:
+    home.credentials.write_text(f"{CLASS}{PLACE}{more}")
+
+
+def about(home: Home, kind: str) -> list[dict[str, Any]]:
+    return [dict(entry) for entry in entries(home) if entry["kind"] == kind]
+
+
+def whys(home: Home) -> list[str]:
+    return [entry["why"] for entry in about(home, "revoked")]
+
+
+def alive(point: Point) -> int:
+    return len(point.parts.state.leases())
+
+
+def test_a_credential_is_there_while_the_call_runs_and_gone_before_its_output_is_released(
+    home: Home, desk: Desk
+) -> None:
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            permit = await peer.ask()
+            assert permit["type"] == "permit"
+            assert desk.live == {f"forestall-{point.parts.lending.owner}-{permit['permit']['id']}"}
+            assert desk.works(permit["credential"]["placed"][0]["value"])
+            assert (await peer.performed(permit))["type"] == "release"
+            assert desk.live == set()
+
+    play(home, scenario)
+    assert [kind for kind in kinds(home) if kind not in {"opened", "closed"}] == [
+        "permitted", "leased", "revoked", "settled"
+    ]  # fmt: skip
+    (leased,), (revoked,) = about(home, "leased"), about(home, "revoked")
+    assert revoked["why"] == "done"
+    assert leased["permit"] == revoked["permit"] == about(home, "permitted")[0]["id"]
+    assert (leased["credential"], leased["backend"], leased["scope"]) == ("desk", "files", "action")
+    assert leased["expires_at"] - leased["at"] == pytest.approx(300_000, abs=10_000)
+    verify_ledger(home)
+
+
+def test_a_call_that_needs_none_asks_no_backend(home: Home, desk: Desk) -> None:
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask("read_file"))
+
+    play(home, scenario)
+    assert "issue" not in desk.asked
+    assert not about(home, "leased")
+
+
+def test_a_tasks_credential_is_made_once_and_ends_with_the_task(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            for _ in range(3):
+                await peer.performed(await peer.ask())
+            assert len(desk.live) == 1
+        await until_async(lambda: alive(point) == 0)
+        assert desk.live == set()
+
+    play(home, scenario)
+    assert desk.asked.count("issue") == 1
+    assert whys(home) == ["task_ended"]
+    assert len(about(home, "leased")) == 1
+
+
+def test_calls_that_need_a_tasks_first_one_together_each_get_one_and_all_end_with_the_task(
+    home: Home, desk: Desk
+) -> None:
+    write(home, 'scope = "task"\n')
+    desk.fault(issue="slow")
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            for _ in range(3):
+                peer.asks()
+            await until_async(lambda: desk.asked.count("issue") == 3)
+            desk.fault()
+            permits = [await peer.receive() for _ in range(3)]
+            assert {permit["type"] for permit in permits} == {"permit"}
+            assert len(desk.live) == 3
+            for permit in permits:
+                await peer.performed(permit)
+            await peer.performed(await peer.ask())
+            assert len(desk.live) == 3
+        await until_async(lambda: alive(point) == 0)
+
+    play(home, scenario)
+    assert desk.live == set()
+    assert whys(home) == ["task_ended"] * 3
+
+
+@pytest.mark.parametrize("fault", ["down", "lost", "slow"])
+def test_where_it_cannot_be_made_nothing_runs_and_what_was_made_is_ended(home: Home, desk: Desk, fault: str) -> None:
+    desk.fault(issue=fault)
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            answer = await peer.ask()
+            assert answer["decision"]["reason"] == "unavailable"
+            desk.fault()
+            await until_async(lambda: alive(point) == 0)
+            assert desk.live == set()
+            assert point.leases.book.rows() == []
+
+    play(home, scenario)
+    assert about(home, "settled")[0]["fate"] == "not_started"
+    assert len(about(home, "revoked")) == 1
+
+
+def test_until_a_late_backend_has_answered_its_credential_is_not_said_to_be_over(home: Home, desk: Desk) -> None:
+    desk.fault(issue="slow")
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            assert (await peer.ask())["type"] == "deny"
+            point.leases.look()
+            assert alive(point) == 1
+            desk.fault()
+            await until_async(lambda: alive(point) == 0)
+            assert desk.live == set()
+
+    play(home, scenario)
+    assert whys(home) == ["late"]
+    assert desk.asked.count("revoke") == 2  # by the thread that made it, and by the keeper
+
+
+def test_an_end_that_fails_is_tried_again_until_the_backend_takes_it(home: Home, desk: Desk) -> None:
+    desk.fault(revoke="down")
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            permit = await peer.ask()
+            assert (await peer.performed(permit))["type"] == "release"
+            await until_async(lambda: bool(point.leases.book.failing))
+            (row,) = point.leases.book.rows()
+            assert (row["state"], row["why"], row["detail"]) == ("failing", "settled", "the directory does not answer")
+            assert len(desk.live) == 1
+            assert not about(home, "revoked")
+            desk.fault()
+            await until_async(lambda: alive(point) == 0)
+            assert desk.live == set()
+            assert not point.leases.book.failing
+
+    play(home, scenario)
+    assert whys(home) == ["settled"]
+
+
+def test_a_backend_that_lies_about_an_end_is_found_out_by_its_own_list(home: Home, desk: Desk) -> None:
+    desk.fault(revoke="lie")
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            assert len(desk.live) == 1
+        desk.fault()
+
+    play(home, scenario)
+
+    async def later(_point: Point) -> None:
+        await until_async(lambda: desk.live == set())
+
+    play(home, later)
+    assert whys(home) == ["done", "orphan"]
+
+
+def test_what_nobody_remembers_is_ended_at_a_start_and_what_is_not_ours_is_not(home: Home, desk: Desk) -> None:
+    async def scenario(point: Point) -> None:
+        nonlocal owner
+        owner = point.parts.lending.owner
+
+    owner = ""
+    play(home, scenario)
+    others = {"forestall-00000000-1", "forestall-service", "somebody"}
+    for name in {f"forestall-{owner}-{'0' * 32}", f"forestall-{owner}-../../keys/log.key", *others}:
+        if "/" not in name:
+            desk.leave(name)
+
+    async def later(point: Point) -> None:
+        await until_async(lambda: desk.live == others)
+
+    play(home, later)
+    (revoked,) = about(home, "revoked")
+    assert (revoked["why"], revoked["permit"], revoked["credential"]) == ("orphan", "0" * 32, "desk")
+
+
+def test_a_kill_ends_credentials_and_its_answer_says_how_many(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer, await Peer.gateway(home.socket) as other:
+            for one in (peer, other):
+                await one.performed(await one.ask())
+            assert len(desk.live) == 2
+            giving = asyncio.create_task(point.orders.give(kill(peer.welcome["task"])))
+            told = await peer.receive()
+            peer.send({"type": "confirmed", "epoch": told["epoch"]})
+            answer = await giving
+            assert (answer.credentials_ended, answer.credentials_left) == (1, 0)
+            assert len(desk.live) == 1
+
+    play(home, scenario)
+    assert whys(home) == ["killed", "task_ended"]
+
+
+def test_a_kill_does_not_wait_for_a_backend_that_is_slow_and_says_so(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            desk.fault(revoke="slow")
+            giving = asyncio.create_task(point.orders.give(kill(peer.welcome["task"])))
+            told = await peer.receive()
+            peer.send({"type": "confirmed", "epoch": told["epoch"]})
+            answer = await giving
+            assert (answer.credentials_ended, answer.credentials_left) == (0, 1)
+            desk.fault()
+            await until_async(lambda: alive(point) == 0)
+            assert desk.live == set()
+
+    play(home, scenario)
+
+
+def kill(task: str) -> Command:
+    return Command(Order.KILL, Target(Reach.TASK, task), "why", "uid/0")
+
+
+def test_a_kill_ends_the_credential_of_a_call_that_runs(home: Home, desk: Desk) -> None:
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.ask()
+            giving = asyncio.create_task(point.orders.give(kill(peer.welcome["task"])))
+            told = await peer.receive()
+            peer.send({"type": "confirmed", "epoch": told["epoch"]})
+            assert (await giving).credentials_ended == 1
+            assert desk.live == set()
+
+    play(home, scenario)
+    assert whys(home) == ["killed"]
+
+
+def test_risk_that_rises_ends_it_and_no_other_is_made(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\nrevoke_at = "medium"\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            target = Target(Reach.TASK, str(peer.welcome["task"]))
+            await point.orders.give(Command(Order.RISK, target, "odd", "uid/0", Risk.MEDIUM))
+            await until_async(lambda: alive(point) == 0)
+            assert desk.live == set()
+            answer = await peer.ask()
+            assert answer["decision"]["reason"] == "forbidden"
+
+    play(home, scenario)
+    assert whys(home) == ["risk"]
+
+
+def test_what_was_seen_where_it_must_not_be_ends_though_its_task_goes_on(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            answer = await peer.performed(await peer.ask(), leaked=True)
+            assert answer["reason"] == "leaked"
+            await until_async(lambda: alive(point) == 0)
+            assert desk.live == set()
+
+    play(home, scenario)
+    assert whys(home) == ["leaked"]
+
+
+def test_at_the_end_of_the_process_nothing_lives(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            assert len(desk.live) == 1
+            point.stop()
+            assert await peer.ended()
+
+    play(home, scenario)
+    assert desk.live == set()
+    assert whys(home) == ["task_ended"]
+
+
+def test_one_that_lives_on_is_renewed_while_its_task_is_open(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\nrenewable = true\nlifetime_s = 1\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            await until_async(lambda: desk.asked.count("renew") >= 2)
+            await peer.performed(await peer.ask())
+            assert len(desk.live) == 1
+
+    play(home, scenario)
+    assert desk.asked.count("issue") == 1
+
+
+def test_one_that_cannot_be_renewed_ends_and_the_next_call_makes_another(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\nrenewable = true\nlifetime_s = 1\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            desk.fault(renew="down")
+            await until_async(lambda: alive(point) == 0)
+            assert desk.live == set()
+            assert (await peer.performed(await peer.ask()))["type"] == "release"
+
+    play(home, scenario)
+    assert whys(home) == ["expired", "task_ended"]
+
+
+def test_a_reload_that_takes_a_class_away_leaves_its_credentials_to_who_made_them(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            write(home, 'scope = "action"\n')
+            assert await point.reload() == ""
+            permit = await peer.ask()
+            assert len(desk.live) == 2
+            await peer.performed(permit)
+            assert len(desk.live) == 1
+            home.credentials.unlink()
+            refused = await point.reload()
+            assert "credentials.toml has no class `desk`" in refused
+            assert "own.cedar:2:" in refused
+            assert (await peer.ask())["type"] == "permit"
+        await until_async(lambda: alive(point) == 0)
+        assert desk.live == set()
+
+    play(home, scenario)
+
+
+def test_a_class_that_is_gone_leaves_what_it_made_failing_and_says_what_to_do(home: Home, desk: Desk) -> None:
+    desk.fault(revoke="down")
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+
+    play(home, scenario)
+    desk.fault()
+    home.credentials.unlink()
+    (home.policy / "own.cedar").write_text('permit (principal, action in Action::"read", resource);')
+
+    async def later(point: Point) -> None:
+        await until_async(lambda: bool(point.leases.book.failing))
+        (row,) = point.leases.book.rows()
+        assert "put it back until this is over" in row["detail"]
+        write(home)
+        assert await point.reload() == ""
+        await until_async(lambda: alive(point) == 0)
+
+    play(home, later)
+    assert desk.live == set()
