@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +51,7 @@ from forestall.core.errors import SetupError, Unavailable
 from forestall.core.label import CLEAN, Label
 from forestall.core.model import Action, Facts, Grant, Permit, Tool
 from forestall.core.own import SERVER
+from forestall.core.place import Where
 from forestall.core.reason import Reason
 from forestall.core.runaway import Pace, Runaways
 from forestall.core.task import OPEN
@@ -98,6 +99,10 @@ class Parts:
     risks: Risks = NO_RISKS
     permits: Permits = NO_PERMITS
     """For servers that demand one with each call."""
+    lends: bool = False
+    """Is there any class of credentials?"""
+    at_start: Callable[[str], Mapping[str, Where]] = field(default=lambda _server: {})
+    """Of a server, the classes of credentials that it is started with, and where each goes."""
 
     def reload(self) -> None:
         """Take in the rules as they are on disk now; where they do not check, keep the old and raise SetupError."""

@@ -19,12 +19,14 @@ EPILOG = """\
 examples:
   forestall gateway git -- uvx mcp-server-git --repository .
   forestall gateway --grant task.json shop -- uvx shop-server
+  sudo forestall gateway --run-as shop shop -- uvx shop-server
   forestall gateway --mandate review --directory ~/work files -- npx -y @modelcontextprotocol/server-filesystem .
 
 The server's standard error, exit code and signals pass through. The gateway's own exit codes:
   69  the decision point cannot be used, or refused
   76  the ledger, or a key, does not verify
   78  settings, policy, catalogue, mandate or key are missing or malformed
+  77  the server is not started, since its credential is denied or held; or its task was ended
   70  a canary call was not denied, or a fault of Forestall's own; nothing was passed on
   126 the server's command cannot be executed
   127 the server's command was not found
@@ -35,12 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Run one MCP server on standard input and output; no tool call reaches it without a permit."
     parser.epilog = EPILOG
     task = "[--mandate NAME | --grant FILE]"
-    parser.usage = f"forestall gateway [-h] [--home DIR] {task} [--directory DIR] NAME -- COMMAND [ARG ...]"
+    where = "[--directory DIR] [--run-as USER]"
+    parser.usage = f"forestall gateway [-h] [--home DIR] {task} {where} NAME -- COMMAND [ARG ...]"
     parser.add_argument("--mandate", metavar="NAME", help="the mandate of the task (else `default`)")
     parser.add_argument(
         "--grant", metavar="FILE", type=Path, help="act in the task of this grant, which `forestall task` wrote"
     )
     parser.add_argument("--directory", metavar="DIR", help="where the server's relative paths start (else here)")
+    parser.add_argument("--run-as", metavar="USER", help="run the server as this user (root alone can)")
     parser.add_argument("name", metavar="NAME", help="the server's name in the catalogue")
     parser.add_argument("server", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="what starts the server")
 
@@ -51,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from forestall.pep import start
     from forestall.pep.mcp.gateway import Options
     from forestall.pep.mcp.gateway import run as gateway
+    from forestall.pep.mcp.process import Account
 
     command = args.server[1:] if args.server[:1] == ["--"] else args.server
     if not command:
@@ -71,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         start=partial(start.ensure_running, home, START_WITHIN_MS),
         mandate=args.mandate,
         presenter=_presenter,
+        account=None if args.run_as is None else Account.find(args.run_as),
         prove=None if args.grant is None else _prover(args.grant),
         directory=os.path.abspath(os.path.expanduser(args.directory)) if args.directory else None,  # noqa: PTH100, PTH111
     )

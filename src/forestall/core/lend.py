@@ -21,9 +21,14 @@ class Loan:
     lease: Lease | None = None
 
 
-def lend(permit: Permit, action: Action, loan: Loan) -> Flow[Lease]:
-    """The permit's credential, ready to be used. From its record on `loan` knows of it, whatever goes wrong."""
+def lend(permit: Permit, action: Action, loan: Loan, *, exposed: bool | None = None) -> Flow[Lease]:
+    """The permit's credential, ready to be used. From its record on `loan` knows of it, whatever goes wrong.
+
+    `exposed`: whether it will be, where that is known better than from its place alone.
+    """
     lease: Lease = yield Plan(permit, action)
+    if exposed is not None:
+        lease = replace(lease, exposed=exposed)
     if lease.secret is not None:
         return lease
     loan.lease = lease

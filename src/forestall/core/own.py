@@ -13,13 +13,15 @@ SERVER = "forestall"
 """No server of tools may be called this."""
 
 
-def own_tool(name: str, properties: Mapping[str, Json], required: tuple[str, ...]) -> Tool:
+def own_tool(
+    name: str, properties: Mapping[str, Json], required: tuple[str, ...], effect: Effect = Effect.PRIVILEGE
+) -> Tool:
     """A request that changes what an agent may do. Its arguments are text to be compared, and name no files."""
     return Tool(
         SERVER,
         name,
         pin="",
-        effects=frozenset({Effect.PRIVILEGE}),
+        effects=frozenset({effect}),
         confidence=Confidence.DECLARED,
         content=frozenset(properties),
         output=CLEAN,

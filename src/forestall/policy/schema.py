@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from forestall.core.effects import Confidence, Effect, groups
+from forestall.core.equip import EQUIP
 from forestall.core.label import Confidentiality, Integrity
 from forestall.core.model import Assurance, Risk, Tool
 from forestall.core.task import EXTEND, OPEN
@@ -35,7 +36,7 @@ METHOD_TOOL = Tool(
 )
 """`direction`: who sent it."""
 
-OWN: Mapping[str, Tool] = MappingProxyType({tool.id: tool for tool in (METHOD_TOOL, OPEN, DELEGATE, EXTEND)})
+OWN: Mapping[str, Tool] = MappingProxyType({tool.id: tool for tool in (METHOD_TOOL, OPEN, DELEGATE, EXTEND, EQUIP)})
 """In every schema, whatever the catalogue holds."""
 
 GROUPS = tuple(effect.value for effect in Effect)

@@ -27,6 +27,7 @@ from forestall.server.answers import Answers
 from forestall.server.channel import Channel
 from forestall.server.command import COMMANDS
 from forestall.server.deciding import Calls
+from forestall.server.equipping import equip_server
 from forestall.server.frames import Hello, Peering, read_bind, read_confirmed, read_hello, read_tools
 from forestall.server.greeting import FULL, Greeting
 from forestall.server.judge import Quarantine, Verdict, judge
@@ -212,6 +213,7 @@ class Connection(Channel):
         "method": lambda self, frame: self.calls.method(frame),
         "performed": lambda self, frame: self.calls.performed(frame),
         "refused": lambda self, frame: self.calls.refused(frame),
+        "equip": equip_server,
         "leaked": lambda self, frame: self.calls.leaked(frame),
         "cancel": lambda self, frame: self.calls.cancel(frame),
         "confirmed": _confirmed,

@@ -195,6 +195,14 @@ def _used(value: object) -> dict[Quantity, int]:
     return {Quantity(name): amount for name, amount in value.items()}
 
 
+def read_equip(frame: Mapping[str, Any]) -> tuple[int, str, bool]:
+    """Id, class of credential, and whether the server will run as another user than the client."""
+    separate = frame.get("separate", False)
+    if not isinstance(separate, bool):
+        raise InvalidInput("`separate` is true or false.")
+    return frame_id(frame), _text(frame, "credential"), separate
+
+
 def read_leaked(frame: Mapping[str, Any]) -> str:
     """In what a credential came back, where that was no answer to a call: a method of the protocol, or `stderr`."""
     return shown(_text(frame, "where"))

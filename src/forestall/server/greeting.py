@@ -10,7 +10,7 @@ import hmac
 import secrets
 import socket
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forestall import __version__
 from forestall.adapter.attest.value import Attested
@@ -144,8 +144,16 @@ class Greeting:
                 "version": __version__,
                 "heartbeat_ms": self._parts.config.serve.heartbeat_ms,
                 **({} if demanded is None else {"permits": {"audience": demanded.audience}}),
+                **self._lending(),
             }
         )
+
+    def _lending(self) -> dict[str, Any]:
+        """For an enforcement point, where there are credentials: that there are, and what its server starts with."""
+        hello = self._connection.hello
+        if hello is None or hello.kind is Peering.CLI or not self._parts.lends:
+            return {}
+        return {"lends": True, "equip": sorted(self._parts.at_start(hello.server))}
 
 
 def _not_opened(error: CannotDo, task: str) -> str:

@@ -31,7 +31,7 @@ def credential_for(lease: Lease | None, tool: Tool | None) -> Mapping[str, Any] 
     if place is None:
         raise NotStarted(Reason.UNAVAILABLE, "the class of the credential does not say where it goes")
     if place.at_start:
-        return None
+        raise NotStarted(Reason.UNAVAILABLE, "the credential is there from a server's start, and put into no call")
     if place.where is Where.ARGUMENT and (tool is None or place.name not in tool.hidden):
         why = f"the catalogue does not have `{place.name}` among the tool's `hidden` arguments"
         raise NotStarted(Reason.UNAVAILABLE, why)

@@ -89,8 +89,8 @@ def test_an_error_is_found_where_it_is(text: str, place: str, words: str) -> Non
         (f'@approvers("ann") {when("context has approval")}', "Nobody can be `ann`"),
         (f'@aprover("x") {when("context.own_files")}', "`@aprover` means nothing here. Did you mean `approvers`?"),
         (
-            'permit (principal, action in Action::"credential", resource);',
-            "No tool in the catalogue has the effect `credential`",
+            'permit (principal, action in Action::"execute", resource);',
+            "No tool in the catalogue has the effect `execute`",
         ),
         (when('context.args.path like "reports/*"', IN_READ, "permit"), "match `context.paths.path.inside`"),
         (when('context.args.path like "*.md"', IN_READ), "`..` and links pass"),

@@ -19,10 +19,13 @@ from typing import Any, Protocol
 from forestall import frame as frames
 from forestall.core.errors import ForestallError, Refused, Unavailable
 from forestall.pep.client import Connection, Prove, connect
-from forestall.pep.mcp import canary
+from forestall.pep.mcp import canary, equip, memory
+from forestall.pep.mcp.descendants import Descendants
+from forestall.pep.mcp.equip import Start
+from forestall.pep.mcp.log import Log
 from forestall.pep.mcp.message import MAX_FROM_CLIENT, MAX_FROM_SERVER
 from forestall.pep.mcp.pipes import Lines, Sink, Source, TooLong
-from forestall.pep.mcp.process import Server
+from forestall.pep.mcp.process import Account, Server
 from forestall.pep.mcp.relay import Relay
 from forestall.pep.mcp.thing import Connect, End, Say, Thing, ToClient, ToDecisionPoint, ToServer
 
@@ -48,6 +51,11 @@ for it, and for a second at most.
 
 DRAIN_WITHIN_S = 1.0
 """Seconds for the last outcomes to be recorded, and the last lines to be read, once the server has ended."""
+
+DISARMED = "The decision point was lost, and with it what the server was started with; start the server again."
+
+BURY_LOOKS, LOOK_AGAIN_S = 200, 0.01
+"""How often it is looked whether all that the server started is gone, and the seconds in between."""
 
 RETRY_AFTER_S = 1.0
 """Seconds after a decision point was not found in which no other attempt is made."""
@@ -80,6 +88,8 @@ class Options:
     """Where the server's relative paths start; else where this process is."""
     presenter: Callable[[], Presents] | None = None
     """Makes the key that permits are presented with; called where the server demands them, and never else."""
+    account: Account | None = None
+    """Whom the server runs as; None: as ourselves."""
     prove: Prove | None = None
     """Of a connection's nonce, what shows that it acts in a task that was opened elsewhere; None: it opens its own."""
 
@@ -121,6 +131,14 @@ class _Gateway:
         self._from_client = Lines(MAX_FROM_CLIENT)
         self._from_server = Lines(MAX_FROM_SERVER)
         self._timers: list[asyncio.TimerHandle] = []
+        self._lends = False
+        """Are there credentials at all? Then everything that the server says passes through here."""
+        self._is_hidden = False
+        """Can nobody of our own user look into this process?"""
+        self._is_equipped = False
+        """Was the server started with a credential, which ends with the task?"""
+        self._descendants: Descendants | None = None
+        self._log: Log | None = None
 
     async def run(self) -> int:
         self._loop = asyncio.get_running_loop()
@@ -129,9 +147,10 @@ class _Gateway:
         self._quiet = asyncio.Event()
         self._loop.set_exception_handler(self._broke)
         await self._connect()
+        start = await self._equip()
         for number in FORWARDED:
             self._loop.add_signal_handler(number, self._signalled, number)
-        self._server = Server(self._options.command)
+        self._server = Server(start, self._options.account, keep_stderr=self._lends)
         try:
             self._open_pipes()
             await self._until_ended()
@@ -142,13 +161,43 @@ class _Gateway:
             raise self._fault
         return status if self._relay.ended is None else Refused.exit_code
 
+    async def _equip(self) -> Start:
+        """What the server is started with.
+
+        Raises:
+            ForestallError: without it there is no server.
+        """
+        assert self._connection is not None
+        self._lends = self._connection.welcome.get("lends") is True
+        names = equip.wanted(self._connection.welcome)
+        if not names:
+            return equip.start_of(self._options.command, ())
+        self._is_hidden = memory.hide()
+        lent = await equip.ask(self._connection, names, separate=self._options.account is not None)
+        self._heed(self._connection)
+        self._relay.lent(lent)
+        if memory.adopt():
+            self._descendants = Descendants()
+            self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        self._is_equipped = True
+        return equip.start_of(self._options.command, lent.at_start)
+
+    def _reap(self) -> None:
+        if self._descendants is not None:
+            self._descendants.reap(self._server.pid)
+
     def _open_pipes(self) -> None:
         standard_input, standard_output = _take_standard()
         self._to_client = Sink(standard_output, self._balance, self._client_gone)
         self._to_server = Sink(self._server.stdin, self._balance, lambda: None)
         self._client = Source(standard_input, self._client_bytes, self._client_gone)
         self._output = Source(self._server.stdout, self._server_bytes, self._server_done)
+        if self._lends:
+            self._log = Log(self._server.stderr, lambda: self._relay.scrubber, self._log_leaked)
         self._balance()
+
+    def _log_leaked(self) -> None:
+        self._do(self._relay.leaked_elsewhere("the server's standard error"))
 
     # -- the decision point
 
@@ -168,6 +217,8 @@ class _Gateway:
             hello["mandate"] = options.mandate
         if self._relay.client is not None:
             hello["client"] = self._relay.client
+        if self._is_hidden:
+            self._is_hidden = not memory.show()  # what it held is over, and it is looked at
         connection = await connect(options.socket, hello, options.start, options.prove)
         try:
             self._bind(connection)
@@ -175,8 +226,7 @@ class _Gateway:
         except BaseException:
             connection.close()
             raise
-        connection.on_frame = self._frame
-        connection.on_lost = self._lost
+        self._heed(connection)
         self._connection = connection
         heartbeat = connection.welcome.get("heartbeat_ms")
         self._relay.welcomed(heartbeat if type(heartbeat) is int else 0)
@@ -199,6 +249,10 @@ class _Gateway:
         connection.send(frames.encode({"type": "bind", "proof": self._presenter.bind(connection.nonce)}))
         self._relay.sign = partial(self._presenter.present, audience=audience)
 
+    def _heed(self, connection: Connection) -> None:
+        connection.on_frame = self._frame
+        connection.on_lost = self._lost
+
     async def _reconnect(self) -> None:
         try:
             if self._loop.time() < self._not_before:
@@ -215,11 +269,16 @@ class _Gateway:
             self._connecting = None
 
     def _frame(self, frame: dict[str, Any]) -> None:
+        if "credential" in frame and not self._is_hidden:
+            self._is_hidden = memory.hide()
         self._do(self._relay.from_decision_point(frame))
 
     def _lost(self) -> None:
         self._connection = None
-        if not self._stopped.is_set() and self._relay.ended is None:
+        if self._is_equipped and self._relay.ended is None and not self._stopped.is_set():
+            self._fault = Unavailable(DISARMED)
+            self._stopped.set()
+        elif not self._stopped.is_set() and self._relay.ended is None:
             say("The decision point was lost. Calls are denied until it is back.")
         self._do(self._relay.lost())
 
@@ -306,8 +365,23 @@ class _Gateway:
             self._stopped.set()
             return
         self._server.signal(signal.SIGKILL)  # what it started, and left behind
-        self._confirm()
+        if self._descendants is None:
+            self._confirm()
+        else:
+            self._burying = self._loop.create_task(self._bury_then_confirm())
         self._balance()
+
+    async def _bury_then_confirm(self) -> None:
+        await self._bury()
+        self._confirm()
+
+    async def _bury(self) -> None:
+        """Whatever the server started is killed, also what left its group; and what that starts meanwhile."""
+        for _ in range(BURY_LOOKS):
+            if self._descendants is None or not self._descendants.kill():
+                return
+            await asyncio.sleep(LOOK_AGAIN_S)
+        say("Something that the server started could not be killed; look for it.")
 
     def _confirm(self) -> None:
         if self._connection is not None:
@@ -363,6 +437,9 @@ class _Gateway:
         kill = self._loop.call_later(KILL_AFTER_S, self._server.signal, signal.SIGKILL)
         await self._server.exited
         kill.cancel()
+        await self._bury()
+        if self._log is not None:
+            await self._log.drain(DRAIN_WITHIN_S)
         for timer in self._timers:
             timer.cancel()
         if self._connection is not None:

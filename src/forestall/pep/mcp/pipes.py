@@ -90,6 +90,14 @@ class Source:
         self._ended = True
         os.set_blocking(self._fd, True)
 
+    def read_rest(self) -> None:
+        """What is there already, and then no more."""
+        with suppress(BlockingIOError, InterruptedError, OSError):
+            while not self._ended and (chunk := os.read(self._fd, CHUNK)):
+                self._on_bytes(chunk)
+        if not self._ended:
+            self.end()
+
     def _readable(self) -> None:
         try:
             chunk = os.read(self._fd, CHUNK)

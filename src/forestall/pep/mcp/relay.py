@@ -244,6 +244,12 @@ class Relay(Stage):
         else:
             self._server_notification(message)
 
+    def leaked_elsewhere(self, where: str) -> list[Thing]:
+        """A credential came back in what is no message of the protocol, and was withheld."""
+        self._say_once("leak", WITHHELD)
+        self._tell({"type": "leaked", "where": where})
+        return self._take()
+
     def _leak(self, message: Message) -> None:
         """A credential came back. Nobody sees it, and the decision point is told: of a call, with its outcome."""
         self._say_once("leak", WITHHELD)
