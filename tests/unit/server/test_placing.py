@@ -44,7 +44,7 @@ def test_it_says_where_what_goes_and_what_must_not_come_back() -> None:
     }
 
 
-@pytest.mark.parametrize("lease", [None, replace(LEASE, secret=None), placed(Where.ENVIRONMENT)])
+@pytest.mark.parametrize("lease", [None, replace(LEASE, secret=None)])
 def test_where_nothing_is_placed_in_a_call_it_says_nothing(lease: Lease | None) -> None:
     assert credential_for(lease, TOOL) is None
 
@@ -53,6 +53,7 @@ def test_where_nothing_is_placed_in_a_call_it_says_nothing(lease: Lease | None) 
     ("lease", "tool", "why"),
     [
         (replace(LEASE, place=None), TOOL, "does not say where"),
+        (placed(Where.ENVIRONMENT), TOOL, "from a server's start"),
         (LEASE, replace(TOOL, hidden=frozenset()), "`hidden`"),
         (LEASE, replace(TOOL, hidden=frozenset({"KEY"})), "`hidden`"),
         (LEASE, None, "`hidden`"),
