@@ -22,7 +22,6 @@ COMMANDS = {
     "serve": "run the decision point of this machine",
     "task": "open, hand on, take over and end tasks, as an agent elsewhere does",
     "keys": "show or rotate the keys that grants and permits are signed with",
-    "keys": "show or rotate the keys that grants are signed with",
     "credentials": "print what an administrator runs where credentials are made",
     "tasks": "show the tasks that are open, and the orders that stand",
     "kill": "end tasks at once",
