@@ -27,7 +27,7 @@ from forestall.core.model import Action, Grant, Lease, Permit, Scope, Secret
 from forestall.core.toml import parse_toml
 from forestall.credentials.postgresql import open_broker
 from forestall.table import Table
-from tests.postgres.cluster import Cluster
+from forestall.testing.postgresql import Cluster
 
 OWNER = "0badf00d"
 LOGIN = "forestall"

@@ -1,16 +1,18 @@
 """A PostgreSQL server of one's own: made in a scratch folder, started, stopped, killed, and gone with all it made.
 
-    with Cluster.made(folder) as cluster:
+    with Cluster.made() as cluster:
         cluster.admin("shop").execute("CREATE TABLE ...")
 
 It listens on 127.0.0.1 and on a socket in a folder of its own; passwords by SCRAM on both. It never runs as root: where
-this program does, the server runs as `postgres`, or else as `nobody`. Nothing is synced to disk: for tests alone.
+this program does, the server runs as `postgres`, or else as `nobody`. Nothing is synced to disk, unless that is asked
+for: for tests, and for the demo. The client library is of the extra `postgresql`.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -21,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,13 @@ import psycopg
 
 WAIT_S = 60.0
 """Seconds after which what has to happen has failed to; nothing waits for it to pass."""
+
+OLDEST = 15
+
+INSTALL = (
+    f"no server of PostgreSQL {OLDEST} or newer is installed; on Debian: sudo apt-get install postgresql "
+    "(or name the folder of its programs in FORESTALL_POSTGRES_BIN)"
+)
 
 ADMIN = "admin"
 """The superuser."""
@@ -56,18 +66,34 @@ host all all 127.0.0.1/32 scram-sha-256
 """
 
 
+@cache
 def programs() -> Path:
-    """The folder of the newest server's programs. Raises FileNotFoundError, which says what to install."""
-    named = os.environ.get("FORESTALL_POSTGRES_BIN")
-    found = (
-        [Path(named)] if named else sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
-    )
-    on_path = shutil.which("initdb")
-    found = [*([Path(on_path).resolve().parent] if on_path else []), *found]
-    for folder in reversed(found):
-        if (folder / "initdb").exists():
+    """The folder of the server's programs: the one that FORESTALL_POSTGRES_BIN names, else what is installed.
+
+    Raises FileNotFoundError, which says what to install.
+    """
+    for folder in _folders():
+        if (folder / "initdb").exists() and _major(folder) >= OLDEST:
             return folder
-    raise FileNotFoundError("no PostgreSQL server is installed: sh tests/postgres/install.sh")
+    raise FileNotFoundError(INSTALL)
+
+
+def _folders() -> list[Path]:
+    """The newest of Debian's first."""
+    named = os.environ.get("FORESTALL_POSTGRES_BIN")
+    if named:
+        return [Path(named)]
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
+    on_path = shutil.which("initdb")
+    return [*debian, *([Path(on_path).resolve().parent] if on_path else [])]
+
+
+def _major(folder: Path) -> int:
+    done = subprocess.run(  # noqa: S603 - of the server that is installed
+        [str(folder / "initdb"), "--version"], capture_output=True, text=True, timeout=WAIT_S, check=True
+    )
+    found = re.search(r"\) (\d+)", done.stdout)
+    return int(found[1]) if found else 0
 
 
 def _user() -> tuple[int, int] | None:
@@ -97,6 +123,7 @@ class Cluster:
     """The superuser's."""
     sync: bool = False
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _is_paused: bool = field(default=False, init=False)
 
     @classmethod
     @contextmanager
@@ -138,7 +165,7 @@ class Cluster:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603
                 [str(programs() / "postgres"), "-D", str(self.data)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -165,11 +192,13 @@ class Cluster:
         self._end(signal.SIGQUIT)
 
     def pause(self) -> None:
-        """Every process of the server stands still: it takes connections, and answers nobody."""
+        """Every process of the server stands still: it takes connections, and answers nobody. Linux alone."""
         self._signal_all(signal.SIGSTOP)
+        self._is_paused = True
 
     def resume(self) -> None:
         self._signal_all(signal.SIGCONT)
+        self._is_paused = False
 
     def admin(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
         """A session of the superuser, each statement a transaction of its own."""
@@ -183,7 +212,7 @@ class Cluster:
         environment = {**os.environ, "PGPASSWORD": self.password}
         words = [str(programs() / "psql"), "--no-psqlrc", "--quiet", "-h", "127.0.0.1", "-p", str(self.port)]
         words += ["-U", ADMIN, "-d", database]
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603
             words, input=script, text=True, capture_output=True, timeout=WAIT_S, env=environment, check=False
         )
         if done.returncode != 0:
@@ -194,7 +223,7 @@ class Cluster:
         return {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
 
     def _run(self, words: list[str]) -> None:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603
             words, cwd=self.folder, capture_output=True, text=True, timeout=WAIT_S, check=False, **self._as_user()
         )
         if done.returncode != 0:
@@ -203,7 +232,9 @@ class Cluster:
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is not None:
-            _signal_group(process.pid, signal.SIGCONT)
+            if self._is_paused:
+                _signal_group(process.pid, signal.SIGCONT)
+                self._is_paused = False
             process.send_signal(how)
             process.wait(WAIT_S)
 
