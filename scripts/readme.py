@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = 80
 SECONDS = 60
-PROGRAMS = ("forestall", "forestall-verify")
+PROGRAMS = ("forestall", "forestall-verify", "forestall-edge")
 """Found beside this Python. Nothing else is run, because a document is not a script."""
 MAKE_TARGETS = "make help"
 
