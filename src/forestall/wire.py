@@ -99,10 +99,6 @@ class Parts:
     risks: Risks = NO_RISKS
     permits: Permits = NO_PERMITS
     """For servers that demand one with each call."""
-    lends: bool = False
-    """Is there any class of credentials?"""
-    at_start: Callable[[str], Mapping[str, Where]] = field(default=lambda _server: {})
-    """Of a server, the classes of credentials that it is started with, and where each goes."""
 
     def reload(self) -> None:
         """Take in the rules as they are on disk now; where they do not check, keep the old and raise SetupError."""
@@ -127,6 +123,16 @@ class Parts:
             close_all(one for name, one in classes.items() if one is not held.get(name))
             raise
         return classes
+
+    @property
+    def lends(self) -> bool:
+        """Is there any class of credentials?"""
+        return bool(self.lending.classes)
+
+    def at_start(self, server: str) -> Mapping[str, Where]:
+        """The classes of credentials that this server is started with, and where each goes."""
+        classes = self.lending.classes.values()
+        return {one.name: one.place.where for one in classes if one.server == server and one.place is not None}
 
     def called(self, issuer: str) -> None:
         """What clients call us is known: our tokens name it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,15 @@ import pytest
 
 from forestall.core.entry import Stream
 from forestall.core.errors import InvalidInput
-from forestall.core.model import Lease, Scope
-from forestall.core.place import Place, Where
+from forestall.core.place import Where
 from forestall.home import Home
 from forestall.server.equipping import is_exposed
 from forestall.server.frames import read_equip
-from tests.points import SERVER, entries, make_home
+from tests.points import SERVER, entries, make_home, until_async, verify_ledger
 from tests.unit.server.hand import Hand
-from tests.unit.server.test_lent_calls import SECRET, Backend, run, until
-from tests.unit.server.test_lent_calls import backend as backend  # noqa: PLC0414 - the fixture
+from tests.unit.server.hand import play as by_hand
 
+SECRET = "pX7/w+Zq-93_kLmN"
 POLICY = """\
 @id("db") @credential("db") permit (principal, action == Action::"forestall/equip", resource)
 when { context.args.server == "files" && context.args.credential == "db" && !context.args.exposed };
@@ -30,44 +30,57 @@ when { context.args.credential == "open" };
 @id("held") @approvers("ada") @credential("held") permit (principal, action == Action::"forestall/equip", resource)
 when { context.args.credential == "held" && context has approval && context.approval.granted };
 """
-AT_START = dict.fromkeys(("db", "free", "open", "held", "none"), Where.DESCRIPTOR)
+CLASSES = ("db", "free", "open", "held", "none")
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    return make_home(tmp_path, POLICY)
+    home = make_home(tmp_path, POLICY)
+    key = tmp_path / "key"
+    key.touch(0o600)
+    key.write_text(SECRET)
+    write(home)
+    return home
 
 
-async def equip(hand: Hand, name: str, where: Where = Where.DESCRIPTOR, **more: Any) -> dict[str, Any]:
-    parts = hand.parts
-    parts.lends, parts.at_start = True, lambda server: dict.fromkeys(AT_START, where) if server == SERVER else {}
+def write(home: Home, where: Where = Where.DESCRIPTOR) -> None:
+    place = f'scope = "task"\nplace = {{ where = "{where}", name = "KEY", template = "key={{token}}" }}\n'
+    common = f'backend = "static"\nsecrets = {{ token = "file:{home.root.parent / "key"}" }}\n'
+    servers = {**dict.fromkeys(CLASSES, SERVER), "elsewhere": "other"}
+    text = [f'[credentials.{name}]\n{common}server = "{server}"\n{place}' for name, server in servers.items()]
+    home.credentials.write_text("".join(text))
+
+
+async def equip(hand: Hand, name: str, **more: Any) -> dict[str, Any]:
     connection = await hand.connect()
     connection.handle({"type": "equip", "id": 5, "credential": name, **more})
     sent = hand.sent(connection)
-    await until(hand, lambda: sent[-1].get("id") == 5)
+    await until_async(lambda: sent[-1].get("id") == 5)
     return sent[-1]
 
 
-def of_task(backend: Backend, where: Where = Where.DESCRIPTOR) -> None:
-    backend.place, plan = Place(where, "KEY", "key={token}"), backend.plan
-    backend.plan = lambda ask: _of_task(plan(ask))  # type: ignore[method-assign]
+def play(home: Home, scenario: Callable[[Hand], Awaitable[None]]) -> None:
+    """The secret is in no file but its own."""
+    by_hand(home, scenario)
+    verify_ledger(home)
+    for file in home.root.rglob("*"):
+        if file.is_file():
+            assert SECRET.encode() not in file.read_bytes(), file
 
 
-def _of_task(lease: Lease) -> Lease:
-    return replace(lease, scope=Scope.TASK, exposed=True)
+def alive(hand: Hand) -> int:
+    return len(hand.parts.state.leases())
 
 
-def test_the_gateway_gets_what_its_server_starts_with_and_it_is_written_down(home: Home, backend: Backend) -> None:
-    of_task(backend)
-
+def test_the_gateway_gets_what_its_server_starts_with_and_it_is_written_down(home: Home) -> None:
     async def scenario(hand: Hand) -> None:
         answer = await equip(hand, "db")
         assert answer["type"] == "equipped"
         assert answer["credential"]["placed"] == [{"where": "descriptor", "name": "KEY", "value": f"key={SECRET}"}]
         assert answer["credential"]["scrub"] == [SECRET]
-        assert len(backend.alive) == 1
+        assert alive(hand) == 1
 
-    run(home, scenario)
+    play(home, scenario)
     permitted, leased, settled = (
         next(entry for entry in entries(home) if entry["kind"] == kind) for kind in ("permitted", "leased", "settled")
     )
@@ -88,34 +101,29 @@ def test_the_gateway_gets_what_its_server_starts_with_and_it_is_written_down(hom
     ],
 )
 def test_what_policy_does_not_permit_is_not_lent_and_that_is_recorded(
-    home: Home, backend: Backend, name: str, where: Where, separate: bool, decision: str, reason: str
+    home: Home, name: str, where: Where, separate: bool, decision: str, reason: str
 ) -> None:
-    of_task(backend, where)
+    write(home, where)
 
     async def scenario(hand: Hand) -> None:
-        answer = await equip(hand, name, where, separate=separate)
+        answer = await equip(hand, name, separate=separate)
         assert (answer["type"], answer["decision"]["reason"]) == (decision, reason)
-        assert backend.alive == set()
+        assert alive(hand) == 0
 
-    run(home, scenario)
+    play(home, scenario)
     recorded = entries(home, Stream.DENIALS)[-1]
     assert (recorded["tool"], recorded["reason"]) == ("forestall/equip", reason)
 
 
-def test_the_welcome_says_what_a_server_starts_with_where_anything_is_lent_at_all(home: Home, backend: Backend) -> None:
+def test_the_welcome_says_what_a_server_starts_with_where_anything_is_lent_at_all(home: Home) -> None:
     async def scenario(hand: Hand) -> None:
-        before = hand.sent(await hand.connect())[0]
-        assert "lends" not in before
-        hand.parts.lends = True
-        assert hand.sent(await hand.connect())[0] == {**_later(hand), "lends": True, "equip": []}
-        hand.parts.at_start = lambda server: {"db": Where.COMMAND} if server == SERVER else {}
-        assert hand.sent(await hand.connect())[0]["equip"] == ["db"]
+        welcome = hand.sent(await hand.connect())[0]
+        assert (welcome["lends"], welcome["equip"]) == (True, sorted(CLASSES))
+        hand.parts.lending.take({})
+        welcome = hand.sent(await hand.connect())[0]
+        assert not {"lends", "equip"} & set(welcome)
 
-    def _later(hand: Hand) -> dict[str, Any]:
-        welcome = hand.sent(hand.connections[-1])[0]
-        return {name: value for name, value in welcome.items() if name not in {"lends", "equip"}}
-
-    run(home, scenario)
+    play(home, scenario)
 
 
 def test_an_environment_is_exposed_unless_root_runs_the_server_as_another(home: Home) -> None:
@@ -134,7 +142,7 @@ def test_an_environment_is_exposed_unless_root_runs_the_server_as_another(home: 
             connection.peer = peer
             assert is_exposed(connection, where, separate=separate) is exposed
 
-    run(home, scenario)
+    play(home, scenario)
 
 
 @pytest.mark.parametrize("frame", [{"id": 1}, {"id": 1, "credential": 2}, {"credential": "db"}])
