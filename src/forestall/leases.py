@@ -140,6 +140,23 @@ class Book:
         rows = [self._row(lease, since) for since, lease in self._lending.alive()]
         return [*rows, *(self._row(one.lease, one.since) for one in self.failing.values() if not one.lease.task)]
 
+    def summary(self) -> dict[str, Any]:
+        """What an operator should know, as JSON."""
+        rows = self.rows()
+        standing = [name for name, one in self._lending.classes.items() if one.broker.traits.standing]
+        return {
+            "alive": sum(row["state"] == "alive" for row in rows),
+            "ending": sum(row["state"] == "ending" for row in rows),
+            "failing": sum(row["state"] == "failing" for row in rows),
+            "standing": sorted(standing),
+            "exposed": [
+                {"name": row["name"], "credential": row["credential"], "task": row["task"], "place": row["place"]}
+                for row in rows
+                if row["exposed"]
+            ],
+            "trouble": dict(sorted(self.trouble.items())),
+        }
+
     def _row(self, lease: Lease, since: int) -> dict[str, Any]:
         failing = self.failing.get(lease.name)
         why = self._lending.why_over(lease) if failing is None else failing.why

@@ -6,19 +6,24 @@ import argparse
 import fnmatch
 import json
 import re
+import secrets
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from forestall import catalogue, config
+from forestall.adapter.credential.context import Context
 from forestall.adapter.ledger import keys
 from forestall.core.errors import SetupError
 from forestall.core.model import Mandate, Tool
+from forestall.credentials import close_all, load_credentials
 from forestall.home import Home
 from forestall.policy import bundle, cases
 from forestall.policy.check import check
 from forestall.policy.problem import Problem, Severity
+from forestall.rules import classes_named, missing_classes
 
 T = TypeVar("T")
 
@@ -54,7 +59,7 @@ class Findings:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Validate policy, catalogue, mandates, keys and configuration."
+    parser.description = "Validate policy, catalogue, mandates, credentials, keys and configuration."
     parser.epilog = EPILOG
     parser.add_argument("--json", action="store_true", help="write one JSON object")
 
@@ -90,6 +95,9 @@ def examine(home: Home) -> Findings:
         findings.policy_digest = report.engine.digest if report.engine else ""
         findings.problems += _shadowed(home, known.duplicates())
         findings.problems += _mandates(home, mandates or {}, known.all()) if mandates is not None else []
+    classes = findings.attempt(lambda: _classes(home))
+    if classes is not None:
+        findings.problems += missing_classes(classes_named(read), classes)
     policies = sum(not policy.id.startswith(bundle.OWN_PREFIX) for policy in read.policies)
     if not policies and not findings.failed:
         sentence = "There is no policy, so every call is denied; run `forestall init`, or write one."
@@ -98,8 +106,17 @@ def examine(home: Home) -> Findings:
         "policies": policies,
         "tools": len(known.all()) if known else 0,
         "mandates": len(mandates or {}),
+        "credentials": len(classes or ()),
     }
     return findings
+
+
+def _classes(home: Home) -> frozenset[str]:
+    """Those of `credentials.toml`. No backend is asked anything. Raises SetupError."""
+    context = Context("00000000", lambda: time.time_ns() // 1_000_000, secrets.token_bytes, 1.0, home.root)
+    classes = load_credentials(home, context)
+    close_all(classes.values())
+    return frozenset(classes)
 
 
 def parse_place(text: str) -> Problem:

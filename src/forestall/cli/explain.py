@@ -15,7 +15,7 @@ from typing import Any
 from forestall import catalogue, config
 from forestall.adapter.ledger import keys
 from forestall.adapter.ledger.reader import LogReader
-from forestall.cli.record import lines, orders_about, records
+from forestall.cli.record import leases_about, lines, orders_about, records
 from forestall.core.canonical import canonical
 from forestall.core.entry import Kind
 from forestall.core.errors import InvalidInput, SetupError, Tampered
@@ -37,7 +37,8 @@ EPILOG = """\
 examples:
   forestall explain dec_4f1c...          who asked for what, every fact, every policy that mattered
   forestall explain dec_4f1c... --json   the same for a program
-  forestall explain TASK                 when a task was opened, extended and closed, and what was ordered about it
+  forestall explain TASK                 when a task was opened, extended and closed, what it was lent, and what was
+                                         ordered about it
 
 The arguments are shown: they are opened with the payload key of this home. `forestall prove ID` exports the proof.
 """
@@ -58,6 +59,8 @@ class Found:
     """By name of an argument: where the paths that it names really led."""
     orders: tuple[Written, ...] = ()
     """About its task, or one above it, where one of them is why."""
+    leases: tuple[Written, ...] = ()
+    """Of the credential that it brought into being: that it was to be made, and that it is over."""
 
     @property
     def body(self) -> Mapping[str, Any]:
@@ -77,7 +80,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Say who asked for what, every fact, every policy that mattered, and what would have changed it."
     )
     parser.epilog = EPILOG
-    parser.add_argument("id", metavar="ID", help="of a decision, a task or an order, as a refusal or the log shows it")
+    parser.add_argument(
+        "id", metavar="ID", help="of a decision, a task, an order or a credential, as a refusal or the log shows it"
+    )
     parser.add_argument("--json", action="store_true", help="write one JSON object")
 
 
@@ -126,15 +131,16 @@ def find(home: Home, name: str) -> Found:
     decisions = [entry for entry in entries if entry.body["kind"] in DECISIONS]
     if not decisions:
         raise InvalidInput(
-            f"The ledger in {home.ledger} holds no decision, task or order `{name}`; `forestall log` lists them. "
-            "A denial that repeats another is written within a minute."
+            f"The ledger in {home.ledger} holds no decision, task, order or credential `{name}`; `forestall log` lists "
+            "them. A denial that repeats another is written within a minute."
         )
     decision = decisions[0]
     opened = [one for one in reader.find(decision.body["task"]) if one.body["kind"] == Kind.OPENED]
     later = tuple(entry for entry in entries if entry is not decision)
     task = opened[0].body if opened else {}
     orders = tuple(orders_about(reader, task)) if task and decision.body.get("reason") in STOPPED else ()
-    return Found(decision, task, later, *_sealed(reader, decision), orders)
+    leases = tuple(leases_about(reader, permit=decision.body["id"])) if decision.body.get("credential") else ()
+    return Found(decision, task, later, *_sealed(reader, decision), orders, leases)
 
 
 def _sealer(home: Home) -> Any:
@@ -204,6 +210,9 @@ def _facts(found: Found) -> Iterator[str]:
         yield f"seen       {body['seen']['integrity']}, {body['seen']['confidentiality']}"
         yield f"own files  {'reached' if body['reaches_own_files'] else 'not reached'}"
     yield from (f"order      {line}" for line in lines(list(found.orders)))
+    if body.get("credential"):
+        yield f"credential {body['credential']}" + ("" if found.leases else ", which was there for the task already")
+    yield from (f"           {line}" for line in lines(list(found.leases)))
     for later in found.later:
         what = later.body.get("fate") or later.body.get("count", "")
         yield f"{later.body['kind']:<10} {what} {_time(later.body['at'])}"
@@ -260,6 +269,7 @@ def as_json(account: Account) -> dict[str, Any]:
         "arguments": found.arguments,
         "paths": dict(found.paths),
         "orders": [dict(entry.body) for entry in found.orders],
+        "leases": [dict(entry.body) for entry in found.leases],
         "later": [dict(entry.body) for entry in found.later],
         "notes": list(account.notes),
         "today": describe(explanation.ruling) if explanation else None,

@@ -16,7 +16,7 @@ from typing import Any
 
 from forestall.adapter.ledger.reader import Cursor, LogReader
 from forestall.cli import WrongCommandLine
-from forestall.cli.record import order_text
+from forestall.cli.record import LEASES, order_text
 from forestall.core.entry import Kind, Stream
 from forestall.home import Home
 from forestall.port import Written
@@ -149,13 +149,19 @@ def moment(text: str, now: int) -> int:
 
 
 def _about(body: Any) -> str:
-    """The tool, or what was ordered about whom."""
-    return order_text(body) if body.get("kind") == Kind.ORDERED else str(body.get("tool", "-"))
+    """The tool, what was ordered about whom, or the class of a credential."""
+    if body.get("kind") == Kind.ORDERED:
+        return order_text(body)
+    return f"@{body.get('credential')}" if body.get("kind") in LEASES else str(body.get("tool", "-"))
 
 
 def _why(body: Any) -> str:
     count = body.get("count")
-    why = body.get("reason") or body.get("fate") or body.get("why") or body.get("mandate") or "-"
+    why = (
+        body.get("scope")
+        if body.get("kind") == Kind.LEASED
+        else body.get("reason") or body.get("fate") or body.get("why") or body.get("mandate") or "-"
+    )
     return f"{why} x{count}" if isinstance(count, int) else str(why)
 
 

@@ -135,6 +135,11 @@ def lines(order: Order, whom: Whom, done: Mapping[str, Any], took: float, level:
         yield f"{done['confirmed']} of {_count(told, 'enforcement point')} confirmed."
     if done["unconfirmed"]:
         yield "What did not confirm is disconnected, and starts nothing more."
+    if done["credentials_ended"] or done["credentials_left"]:
+        yield f"{_count(done['credentials_ended'], 'credential')} ended."
+    if done["credentials_left"]:
+        left = _count(done["credentials_left"], "credential")
+        yield f"{left} may still be alive: a backend has not answered. It is tried again; see `forestall leases`."
     if whom.reach is not Reach.TASK and order in {Order.KILL, Order.SUSPEND}:
         yield "No new task is opened for it until `forestall resume` says otherwise."
     yield f"In force after {took} ms."

@@ -1,8 +1,12 @@
-"""What the ledger says beside decisions: tasks that were opened, extended and closed, and orders about them."""
+"""What the ledger says beside decisions: tasks that were opened, extended and closed, orders about them, and
+credentials from before they were made until nobody can use them any more.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,18 +16,85 @@ from forestall.core.entry import Kind, Stream
 from forestall.core.grant_json import grant_from_json
 from forestall.port import Written
 
-RECORDS = (Kind.OPENED, Kind.EXTENDED, Kind.CLOSED, Kind.ORDERED)
+LEASES = (Kind.LEASED, Kind.REVOKED)
+RECORDS = (Kind.OPENED, Kind.EXTENDED, Kind.CLOSED, Kind.ORDERED, *LEASES)
 MAX_CHAIN = 32
 """Tasks above one that are looked at; no honest chain is longer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A credential, as far as the ledger tells."""
+
+    name: str
+    leased: Mapping[str, Any] | None
+    """The body that says so; None of an orphan."""
+    revoked: Mapping[str, Any] | None
+    """None where it may be alive."""
+
+    @property
+    def credential(self) -> str:
+        return str((self.leased or self.revoked or {})["credential"])
+
+    @property
+    def task(self) -> str:
+        return str((self.leased or self.revoked or {})["task"])
+
+    @property
+    def permit(self) -> str:
+        return str((self.leased or self.revoked or {})["permit"])
+
+    @property
+    def ended_at(self) -> int | None:
+        return None if self.revoked is None else int(self.revoked["at"])
+
+    @property
+    def why(self) -> str:
+        return "" if self.revoked is None else str(self.revoked["why"])
+
+    @property
+    def lived_ms(self) -> int | None:
+        """From when it was written down; None where it was not, or has no end."""
+        if self.leased is None or self.ended_at is None:
+            return None
+        return max(0, self.ended_at - int(self.leased["at"]))
+
+
+def lives(reader: LogReader) -> list[Life]:
+    """Every credential that the ledger tells of, by when it ended; last those that may be alive. The last end counts:
+    one that its backend did not keep to is found and ended again.
+    """
+    found: dict[str, Life] = {}
+    for entry in reader.read(Stream.PERMITS):
+        body = entry.body
+        if body["kind"] in LEASES:
+            name = str(body["id"])
+            known = found.get(name, Life(name, None, None))
+            is_leased = body["kind"] == Kind.LEASED
+            found[name] = Life(name, body if is_leased else known.leased, known.revoked if is_leased else body)
+    return sorted(found.values(), key=lambda life: life.ended_at or 2**53)
+
+
+def leases_about(reader: LogReader, *, permit: str = "", task: str = "") -> list[Written]:
+    """What is said of the credentials of a permit, or of a task."""
+    return [
+        entry
+        for entry in reader.read(Stream.PERMITS)
+        if entry.body["kind"] in LEASES
+        and ((permit and entry.body["permit"] == permit) or (task and entry.body["task"] == task))
+    ]
+
+
 def records(reader: LogReader, name: str) -> list[Written]:
-    """Those of an order, or of a task with the orders that are about it, by time; none where it is neither."""
+    """Those of an order, of a credential, or of a task with its credentials and the orders that are about it, by time;
+    none where it is none of these.
+    """
     found = [entry for entry in reader.find(name) if entry.body["kind"] in RECORDS]
     opened = next((entry.body for entry in found if entry.body["kind"] == Kind.OPENED), None)
     if opened is not None:
         known = {entry.position.index for entry in found}
-        found += [entry for entry in orders_about(reader, opened) if entry.position.index not in known]
+        more = (*orders_about(reader, opened), *leases_about(reader, task=name))
+        found += [entry for entry in more if entry.position.index not in known]
     return sorted(found, key=lambda entry: entry.position.index)
 
 
@@ -46,6 +117,21 @@ def order_text(body: Mapping[str, Any]) -> str:
     return f"{body.get('order', '')}{level} {whom}{domain}"
 
 
+def place_text(place: Mapping[str, Any] | None) -> str:
+    return "put nowhere" if place is None else f"in the {place['where']} {place['name']}"
+
+
+def span(milliseconds: int) -> str:
+    """Roughly, as a person says it."""
+    if milliseconds < 10_000:
+        return f"{max(0, milliseconds) / 1000:.1f} s"
+    seconds = milliseconds // 1000
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
 def lines(found: list[Written]) -> Iterator[str]:
     for entry in found:
         body = entry.body
@@ -64,6 +150,13 @@ def _what(body: Mapping[str, Any]) -> str:
             return f"until {moment(body['expires_at'])}, by {body['subject']['id']}"
         case Kind.CLOSED:
             return str(body["why"])
+        case Kind.LEASED:
+            marks = "".join(f", {mark}" for mark in ("standing", "exposed") if body[mark])
+            what = f"{body['credential']} of {body['backend']}, for the {body['scope']}, {place_text(body['place'])}"
+            rights = json.dumps(body["rights"], ensure_ascii=False)
+            return f"{what}, until {moment(body['expires_at'])}{marks}: {rights} ({body['id']})"
+        case Kind.REVOKED:
+            return f"{body['credential']}: {body['why']} ({body['id']})"
         case _:
             grant = grant_from_json(body)
             user = f" for {grant.user}" if grant.user else ""

@@ -67,6 +67,7 @@ def _lines(state: State) -> Iterator[str]:
     yield from (f"                {printable(tool)}: hidden, another server has its name" for tool in state.duplicates)
     yield from _token_lines(state)
     yield from _identity_lines(state.point.status)
+    yield from _credential_lines(state.point.status.get("credentials", {}))
     if state.problems:
         yield ""
         yield from (f"Problem: {printable(problem)}" for problem in state.problems)
@@ -118,6 +119,26 @@ def _identity_lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"Identity        {printable(str(each['id']))} is shared: {each['workloads']} workloads act under it now"
     for sentence in status.get("identity_problems", ()):
         yield f"Identity        {printable(str(sentence))}"
+
+
+def _credential_lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """What lives, what should not stand, what can be read where it is, and what could not be ended."""
+    alive, failing = told.get("alive", 0), told.get("failing", 0)
+    if alive or failing or told.get("ending"):
+        ending = f", {told['ending']} ending" if told.get("ending") else ""
+        left = f", {failing} COULD NOT BE ENDED and are tried again: see `forestall leases`" if failing else ""
+        yield f"Credentials     {alive} alive{ending}{left}"
+    for name, why in told.get("trouble", {}).items():
+        yield f"Credentials     {printable(f'{name}: its backend cannot be asked for what nobody remembers: {why}')}"
+    for name in told.get("standing", ()):
+        yield (
+            f"Standing secret {printable(str(name))}: it stands before and after each call; use a backend that makes "
+            "credentials and ends them, where there is one"
+        )
+    for one in told.get("exposed", ()):
+        place = f"{one['place']['where']} {one['place']['name']}"
+        text = f"{one['credential']} of task {one['task']}: in the {place}, where the server's user can read it"
+        yield f"Exposed         {printable(text)}"
 
 
 def _token_lines(state: State) -> Iterator[str]:

@@ -77,6 +77,13 @@ def _tasks(connection: Connection, frame: Mapping[str, Any]) -> None:
     connection.send({"type": "tasks", "id": frame_id(frame), **connection.point.tasks()})
 
 
+def _leases(connection: Connection, frame: Mapping[str, Any]) -> None:
+    _require_owner(connection)
+    point = connection.point
+    told = {"at": point.parts.now(), "leases": point.leases.book.rows()}
+    connection.send({"type": "leases", "id": frame_id(frame), **told})
+
+
 def _require_owner(connection: Connection) -> None:
     """An agent's user may connect; what rules it is not for it to say."""
     if connection.peer.uid != os.geteuid():
@@ -96,4 +103,5 @@ COMMANDS: Mapping[str, Callable[[Connection, Mapping[str, Any]], None]] = {
     "deny": deny_hold,
     "order": _order,
     "tasks": _tasks,
+    "leases": _leases,
 }

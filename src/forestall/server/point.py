@@ -237,6 +237,7 @@ class Point:
             "unsettled": len(parts.state.unsettled()),
             "ledger": {stream.value: {"bytes": parts.ledger.size(stream)} for stream in Stream},
             "unattested": parts.unattested,
+            "credentials": self.leases.book.summary(),
         }
 
     def tasks(self) -> dict[str, Any]:
