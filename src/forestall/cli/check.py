@@ -155,7 +155,8 @@ def _mandates(home: Home, mandates: dict[str, Mandate], tools: Iterable[Tool]) -
 
 
 def _as_text(findings: Findings) -> str:
-    counts = ", ".join(_number(count, name) for name, count in findings.counts.items())
+    shown = {name: count for name, count in findings.counts.items() if count or name != "credentials"}
+    counts = ", ".join(_number(count, name) for name, count in shown.items())
     errors = sum(problem.severity is Severity.ERROR for problem in findings.problems)
     warnings = len(findings.problems) - errors
     found = f"{_number(errors, 'errors')}, {_number(warnings, 'warnings')}."

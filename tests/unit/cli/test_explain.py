@@ -187,7 +187,7 @@ def test_without_the_payload_key_the_arguments_stay_sealed(written: Home, capsys
 def test_an_unknown_id_is_an_error_that_says_what_to_do(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = explain(written, capsys, "nothing-1")
     assert (code, out) == (65, "")
-    assert "holds no decision, task or order `nothing-1`; `forestall log` lists them." in err
+    assert "holds no decision, task, order or credential `nothing-1`; `forestall log` lists them." in err
 
 
 @pytest.fixture
