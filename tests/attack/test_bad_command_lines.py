@@ -15,8 +15,20 @@ from tests.attack.scratch import Scratch
 from tests.mcpkit.session import PLAIN
 
 PRINTS_DATA = ["init", "status", "check", "test", "log", "explain"]
-ANSWERED = ["keys", "tasks", "leases", "kill", "suspend", "resume", "risk", "approvals", "approve", "deny"]
-"""They print what the decision point answers, and so want one that runs; `keys` wants a home's."""
+ANSWERED = [
+    "keys",
+    "credentials",
+    "tasks",
+    "leases",
+    "kill",
+    "suspend",
+    "resume",
+    "risk",
+    "approvals",
+    "approve",
+    "deny",
+]
+"""They print what the decision point answers, and so want one that runs; `keys` and `credentials` want a home's."""
 
 """The others print nothing, or (`prove`) a proof, which has a format of its own."""
 
