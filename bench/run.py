@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("decide", "policy", "ledger", "identity", "edge", "gateway", "revocation")
+SCRIPTS = ("decide", "policy", "ledger", "identity", "edge", "gateway", "scrub", "revocation")
 """Each prints, with `--json`, one object of numbers, nested as it likes: names lead to them."""
 
 SECONDS = 900
