@@ -38,18 +38,17 @@ def p50_us(do: Callable[[], object], rounds: int) -> float:
 
 
 def measure() -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
+    return {name: measured(line(size), max(3, min(ROUNDS, 20_000_000 // size))) for name, size in SIZES.items()}
+
+
+def measured(sent: bytes, rounds: int) -> dict[str, float]:
     nothing, something = Scrubber(), Scrubber([secrets.token_urlsafe(32)])
-    for name, size in SIZES.items():
-        sent = line(size)
-        value = read_server(sent).value
-        rounds = max(3, min(ROUNDS, 20_000_000 // size))
-        found[name] = {
-            "read_p50_us": p50_us(lambda sent=sent: read_server(sent), rounds),
-            "none_p50_us": p50_us(lambda value=value: nothing and nothing.finds_in(value), rounds),
-            "p50_us": p50_us(lambda value=value: something.finds_in(value), rounds),
-        }
-    return found
+    value = read_server(sent).value
+    return {
+        "read_p50_us": p50_us(lambda: read_server(sent), rounds),
+        "none_p50_us": p50_us(lambda: nothing and nothing.finds_in(value), rounds),
+        "p50_us": p50_us(lambda: something.finds_in(value), rounds),
+    }
 
 
 def main() -> None:
