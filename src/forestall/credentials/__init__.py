@@ -161,7 +161,7 @@ def _class(under: Table, name: str, context: Context, held: CredentialClass | No
     level = table.choice("revoke_at", (Risk.MEDIUM, Risk.HIGH), Risk.HIGH) if table.has("revoke_at") else None
     lifetime_ms = table.whole("lifetime_s", 1, MAX_LIFETIME_S, LIFETIME_S) * 1000
     server = _require_fitting(table, scope, place)
-    opened = _opener(table, backend)(_own(table), replace(context, scope=scope))
+    opened = _opener(table, backend)(_own(table), replace(context, scope=scope, place=place))
     made = CredentialClass(
         name,
         backend,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forestall.core.model import Scope
+from forestall.core.place import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Context:
     """Where relative paths of the settings start: the home."""
     scope: Scope = Scope.ACTION
     """What the credentials of this class come into being for: the rights of one action, or all that its task has."""
+    place: Place | None = None
+    """Where they are put; None where a program of its own asks for them."""
 
     @property
     def prefix(self) -> str:
