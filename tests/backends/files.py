@@ -62,8 +62,9 @@ class FilesBroker:
                 return
             made = self._of(lease.name)
             if self.handles and made.exists():
+                ended = self.context.now() >= json.loads(made.read_text())["until"]
                 shown = lease.secret.handle if lease.secret is not None else ""
-                if shown != json.loads(made.read_text())["handle"]:
+                if not ended and shown != json.loads(made.read_text())["handle"]:
                     raise CannotDo(Reason.UNAVAILABLE, "without its handle it cannot be ended")
             made.unlink(missing_ok=True)
 

@@ -15,13 +15,14 @@ from forestall.adapter.store.state import LogState, open_state
 from forestall.adapter.store.tree import MAX_KILLED
 from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.effects import Effect
-from forestall.core.entry import Entry, Stream, closed, extended, opened, ordered, permitted, settled
+from forestall.core.entry import Entry, Stream, closed, extended, leased, opened, ordered, permitted, revoked, settled
 from forestall.core.label import CLEAN, WORST, Confidentiality, Integrity, Label
-from forestall.core.model import Fate, Grant, Permit, Quantity, Risk, Subject
+from forestall.core.model import Fate, Grant, Permit, Quantity, Risk, Scope, Secret, Subject
+from forestall.core.place import Place, Where
 from forestall.core.reason import Reason
 from forestall.port import Ledger, State, Written
 from forestall.testing.ledger import MemoryLedger
-from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, action, facts
+from forestall.testing.world import AGENT, GRANT, LEASE, NOW, PERMITTED, TOOL, action, facts
 
 WRITES = frozenset({Effect.WRITE})
 LIMITED = replace(GRANT, effects=frozenset(Effect), budget={Effect.WRITE: 3})
@@ -780,6 +781,43 @@ def test_orders_survive_a_restart_with_and_without_the_index(tmp_path: Path) -> 
         assert (again.risk(ALICE), again.risk(OTHERS), again.epoch) == (Risk.HIGH, Risk.LOW, 5)
     by_index.close()
     by_log.close()
+
+
+LENT = replace(LEASE, place=Place(Where.HEADER, "Authorization", ""), exposed=True, standing=True)
+SECOND = replace(LEASE, name="forestall-0badcafe-p2", permit="p2", scope=Scope.TASK, task="another")
+
+
+def test_a_credential_may_be_alive_from_its_record_until_that_of_its_end(state: State) -> None:
+    books = Books(state)
+    assert state.leases() == []
+    books.write(leased(LENT, NOW), leased(SECOND, NOW + 1))
+    assert state.leases() == [(NOW, LENT), (NOW + 1, SECOND)]
+    books.write(revoked(LENT, "done", NOW + 2), revoked(LENT, "done", NOW + 3), revoked(LEASE, "orphan", NOW + 4))
+    assert state.leases() == [(NOW + 1, SECOND)]
+    books.write(revoked(SECOND, "task_ended", NOW + 5))
+    assert state.leases() == []
+
+
+def test_it_is_remembered_without_its_secret_and_whatever_becomes_of_its_task(state: State) -> None:
+    books = Books(state)
+    secret = Secret({"token": "correct horse battery staple"}, "handle")
+    books.write(opened(GRANT, AGENT, NOW), permission(permit(LEASE.permit)))
+    books.write(leased(replace(LEASE, secret=secret), NOW), closed(GRANT.task, "completed", NOW))
+    assert state.leases() == [(NOW, LEASE)]
+
+
+def test_credentials_survive_a_restart_with_and_without_the_index(tmp_path: Path) -> None:
+    ledger, path = MemoryLedger(), tmp_path / "state.sqlite"
+    state = open_state(path, ledger)
+    Books(state, ledger).write(leased(SECOND, NOW), leased(LENT, NOW + 1), leased(LEASE, NOW + 2))
+    Books(state, ledger).write(revoked(SECOND, "done", NOW + 3))
+    found = state.leases()
+    state.close()
+    for _ in range(2):
+        state = open_state(path, ledger)
+        assert state.leases() == found
+        state.close()
+        path.unlink()
 
 
 STEPS = st.lists(st.tuples(st.sampled_from(["permit", "settle", "close"]), st.integers(0, 4)), max_size=14)
