@@ -12,7 +12,10 @@ from pathlib import Path
 
 from demo import guard
 from demo.judge import Verdict, judge
-from demo.play import Play, play, require_tools
+from demo.play import play, require_tools
+from demo.scene import Play
+from demo.shop import lent
+from demo.shop.database import missing, opened
 from demo.show import Paint, Progress, report
 from demo.sink import INTRANET_PAGE, site
 from demo.world import World, build
@@ -20,13 +23,15 @@ from demo.world import World, build
 
 def main() -> int:
     args = _arguments()
-    if missing := require_tools():
-        print(f"demo: {missing}", file=sys.stderr)
+    if lacks := require_tools():
+        print(f"demo: {lacks}", file=sys.stderr)
         return 69
     logging.getLogger("client").setLevel(logging.ERROR)  # it would remark on the calls that no honest client makes
+    if lacks := missing():
+        print(f"demo: the part at PostgreSQL is left out: {lacks}.", file=sys.stderr)
     root = Path(args.scratch).absolute() if args.scratch else Path(tempfile.mkdtemp(prefix="forestall-demo-"))
     try:
-        verdict = asyncio.run(_both(root, quiet=args.json))
+        verdict = asyncio.run(_both(root, quiet=args.json, shop=not lacks))
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001  # whatever it was, the reader wants a sentence and the log
@@ -54,18 +59,24 @@ def _arguments() -> argparse.Namespace:
     return args
 
 
-async def _both(root: Path, *, quiet: bool) -> Verdict:
-    _, without = await _one(root / "without", "1/2 without Forestall", quiet=quiet)
-    world, guarded = await _one(root / "with", "2/2 with Forestall", quiet=quiet)
+async def _both(root: Path, *, quiet: bool, shop: bool) -> Verdict:
+    _, without = await _one(root / "without", "1/2 without Forestall", quiet=quiet, shop=shop)
+    world, guarded = await _one(root / "with", "2/2 with Forestall", quiet=quiet, shop=shop)
     return judge(world, without, guarded, guard.verify(world))
 
 
-async def _one(root: Path, label: str, *, quiet: bool) -> tuple[World, Play]:
+async def _one(root: Path, label: str, *, quiet: bool, shop: bool) -> tuple[World, Play]:
     """Both runs begin with the same world, Forestall's directory included; they differ in what starts the servers."""
     progress = Progress(label, quiet=quiet)
-    with site(INTRANET_PAGE) as intranet, site("Thank you.\n") as collector:
-        world = build(root, intranet, collector)
+    with (
+        site(INTRANET_PAGE) as intranet,
+        site("Thank you.\n") as collector,
+        opened(root, wanted=shop) as database,
+    ):
+        world = build(root, intranet, collector, database)
         guard.furnish(world)
+        if world.shop:
+            lent.furnish(world)
         try:
             return world, await play(world, progress, guarded=root.name == "with")
         finally:

@@ -48,9 +48,18 @@ class Desk:
         """What starts a server that acts in the task of a grant."""
         return guard.Gateway(self.world, grant) if self.url else guard.direct
 
-    def open(self) -> Answer:
+    def open(self, mandate: str = "report", **parameters: str) -> Answer:
         """Its text is the file of the grant. Where there is one already, that is kept, and this is beside it."""
-        return self._keep(lambda agent: agent.open("report", parameters={"month": MONTH}))
+        return self._keep(lambda agent: agent.open(mandate, parameters=parameters or {"month": MONTH}))
+
+    def complete(self) -> Answer:
+        """Say that the task is done. Without Forestall there is nobody to say it to."""
+
+        def complete(agent: Agent) -> str:
+            agent.complete(Held.read(self.grant))
+            return "It has ended."
+
+        return self._ask(complete)
 
     def hand_on(self, to: str, **narrower: Any) -> Answer:
         """Its text is the ticket."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 
 import anyio
@@ -29,18 +30,23 @@ GOODBYE = 3
 REFUSALS = {-32700: "parse_error", -32600: "invalid_request", -32601: "method_not_found"}
 """JSON-RPC 2.0, section 5.1: the codes that refuse a message. Any other says that something broke."""
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back for one call. `reason` and `decision` are there when Forestall refused it."""
+    """What came back for one call. `reason` and `decision` are there when Forestall refused it, `database` when
+    PostgreSQL did: its own name for why.
+    """
 
     text: str
     failed: bool = False
     reason: str = ""
     decision: str = ""
     decision_id: str = ""
+    database: str = ""
 
 
 Wrap = Callable[[str, list[str]], list[str]]
@@ -58,7 +64,12 @@ def servers(world: World) -> dict[str, list[str]]:
         "database": [*python, "demo.servers.database", str(world.database)],
         "release": [*python, "demo.servers.release"],
         "rates": [*python, "demo.servers.rates", f"{world.collector.url}/collect"],
+        "shop": [*python, "demo.servers.shop"],
     }
+
+
+REPORTING = ("time", "fetch", "git", "files", "database", "release", "rates")
+"""The servers that the reporting agent has."""
 
 
 class Hands:
@@ -148,8 +159,8 @@ def environment(world: World) -> dict[str, str]:
 
 @asynccontextmanager
 async def connect(world: World, wrap: Wrap) -> AsyncIterator[Hands]:
-    """Start every server, each as the command that `wrap` makes of its own, and stop them all at the end."""
-    commands = {name: wrap(name, command) for name, command in servers(world).items()}
+    """Start what an agent reports with, each as the command that `wrap` makes of its own, and stop all at the end."""
+    commands = {name: wrap(name, servers(world)[name]) for name in REPORTING}
     with (world.root / "servers.log").open("a") as log:
         async with (
             _start_clients(world, commands, log) as clients,
@@ -161,11 +172,13 @@ async def connect(world: World, wrap: Wrap) -> AsyncIterator[Hands]:
 
 
 @asynccontextmanager
-async def connect_some(world: World, wrap: Wrap, names: Sequence[str]) -> AsyncIterator[Hands]:
-    """The same of a few servers, and without the raw pipe."""
+async def connect_some(
+    world: World, wrap: Wrap, names: Sequence[str], more: Mapping[str, str] = NOTHING
+) -> AsyncIterator[Hands]:
+    """The same of a few servers, with `more` in their environment, and without the raw pipe."""
     commands = {name: wrap(name, servers(world)[name]) for name in names}
     with (world.root / "servers.log").open("a") as log:
-        async with _start_clients(world, commands, log) as clients:
+        async with _start_clients(world, commands, log, more) as clients:
             yield Hands(clients)
 
 
@@ -192,10 +205,10 @@ def _request(method: str, params: Mapping[str, object]) -> str:
 
 @asynccontextmanager
 async def _start_clients(
-    world: World, commands: Mapping[str, Sequence[str]], log: TextIO
+    world: World, commands: Mapping[str, Sequence[str]], log: TextIO, more: Mapping[str, str] = NOTHING
 ) -> AsyncIterator[dict[str, Client]]:
     clients: dict[str, Client] = {}
-    stop, env = anyio.Event(), environment(world)
+    stop, env = anyio.Event(), {**environment(world), **more}
 
     async def keep(name: str, words: Sequence[str], *, task_status: TaskStatus[None]) -> None:
         parameters = StdioServerParameters(command=words[0], args=list(words[1:]), env=env, cwd=world.project)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from demo.agent import Step
 from demo.guard import Verification
-from demo.play import STEPS, Play, Took
+from demo.play import steps_of
+from demo.scene import Play, Took
+from demo.shop.play import AT_DATABASE
 from demo.world import World
 
 SERVERS = 7
@@ -39,6 +41,7 @@ class Verdict:
         return {
             "proved": self.proved,
             "problems": self.problems,
+            "left_out": [] if self.world.shop else ["postgresql"],
             "scratch": str(self.world.root.parent),
             "home": str(self.world.forestall_home),
             "ledger": {"verified": self.ledger.verified, "said": self.ledger.said},
@@ -48,7 +51,9 @@ class Verdict:
                 "with": {"ran": self.guarded.ran, "run_on": self.guarded.run_on},
             },
             "leaked": {"without": self.without.leaked, "with": self.guarded.leaked},
-            "steps": [self._step(step) for step in STEPS],
+            "credentials": [asdict(story) for story in self.guarded.stories],
+            "alive": {"while": self.guarded.lent, "after": self.guarded.left},
+            "steps": [self._step(step) for step in steps_of(self.world)],
         }
 
     def _step(self, step: Step) -> dict[str, Any]:
@@ -56,24 +61,30 @@ class Verdict:
         return about | {"without": _told(self.without.find(step.name)), "with": _told(self.guarded.find(step.name))}
 
 
+REFUSAL = ("decision", "reason", "decision_id", "database")
+
+
 def _told(took: Took | None) -> dict[str, Any] | None:
     if took is None:
         return None
     answer = took.answer
-    refusal = {name: getattr(answer, name) for name in ("decision", "reason", "decision_id") if getattr(answer, name)}
+    refusal = {name: getattr(answer, name) for name in REFUSAL if getattr(answer, name)}
     return {"happened": took.happened, **refusal}
 
 
 def judge(world: World, without: Play, guarded: Play, ledger: Verification) -> Verdict:
-    problems = [*_unfair(without), *_unguarded(guarded)]
+    steps = steps_of(world)
+    problems = [*_unfair(without, steps), *_unguarded(guarded, steps)]
+    if world.shop:
+        problems += _untold(guarded)
     if not ledger.verified:
         problems.append(f"The ledger does not verify: {ledger.said}")
     return Verdict(world, without, guarded, ledger, problems)
 
 
-def _unfair(without: Play) -> Iterator[str]:
+def _unfair(without: Play, steps: Iterable[Step]) -> Iterator[str]:
     """What does no harm without Forestall proves nothing with it."""
-    for step in STEPS:
+    for step in steps:
         took = without.find(step.name)
         if took is None or not took.happened:
             what = "did no harm" if step.attack else "was not done"
@@ -84,14 +95,16 @@ def _unfair(without: Play) -> Iterator[str]:
         yield "Without Forestall, servers had ended by themselves; the demo proves nothing about ending them."
 
 
-def _unguarded(guarded: Play) -> Iterator[str]:
-    for step in STEPS:
+def _unguarded(guarded: Play, steps: Iterable[Step]) -> Iterator[str]:
+    for step in steps:
         took = guarded.find(step.name)
         if took is None:
             yield f"With Forestall, {step.title!r} was never reached."
         elif step.attack and took.happened:
             yield f"With Forestall, {step.title!r} did harm."
-        elif step.attack and not took.answer.reason:
+        elif step.name in AT_DATABASE and not took.answer.database:
+            yield f"With Forestall, {step.title!r} was not refused by the database: {took.answer.text[:80]!r}."
+        elif step.attack and not (took.answer.reason or took.answer.database):
             yield f"With Forestall, {step.title!r} failed without a denial: {took.answer.text[:80]!r}."
         elif not step.attack and not took.happened:
             yield f"With Forestall, {step.title!r} was lost: {took.answer.reason or took.answer.text[:80]!r}."
@@ -103,3 +116,15 @@ def _unguarded(guarded: Play) -> Iterator[str]:
         yield f"With Forestall, {name} changed."
     for secret in guarded.leaked:
         yield f"With Forestall, the secret {secret} got out."
+
+
+def _untold(guarded: Play) -> Iterator[str]:
+    """Of the credential, what `forestall leases` showed, and what a reader of the ledger can tell."""
+    if not guarded.lent:
+        yield "While the support agent worked, `forestall leases` showed no credential."
+    for name in guarded.left:
+        yield f"The credential {name} outlived its task."
+    for name in guarded.lent:
+        told = next((story for story in guarded.stories if story.name == name), None)
+        if told is None or told.seconds is None:
+            yield f"The ledger does not tell that the credential {name} came and went."

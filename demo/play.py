@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 
 from demo import child, guard
-from demo.agent import Agent, Step, take
+from demo.agent import Agent, Step
 from demo.attack import ATTACK
 from demo.desk import Desk
 from demo.handing import HANDED_ON, HIJACKED, STOPPED
-from demo.hands import Answer, connect
+from demo.hands import connect
 from demo.harm import HAPPENED, leaked, snapshot
+from demo.scene import Play, Scene, Told, reached, take_all
+from demo.shop.play import SHOP, SHOP_LAST, play_shop
 from demo.task import AFTER, BEFORE, READ_ON
-from demo.world import POISON, World
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    title: str
-    steps: tuple[Step, ...]
-    poison: str = ""
-    """The step that it comes about by: an agent that could not read what it read there is not taken over."""
-
+from demo.world import World
 
 SCENES = (
     Scene("", BEFORE),
@@ -37,35 +28,17 @@ SCENES = (
 
 LAST = Scene("the operator ends the task: forestall kill", STOPPED)
 
-STEPS = tuple(step for scene in (*SCENES, LAST) for step in scene.steps)
+
+def scenes_of(world: World) -> tuple[Scene, ...]:
+    """Those that can be played in it, in the order of the table."""
+    return (*SCENES, LAST, *((*SHOP, SHOP_LAST) if world.shop else ()))
 
 
-@dataclass(frozen=True, slots=True)
-class Took:
-    """A step that was taken. `happened`: the honest thing was done, or the harm was."""
-
-    step: Step
-    answer: Answer
-    happened: bool
+def steps_of(world: World) -> tuple[Step, ...]:
+    return tuple(step for scene in scenes_of(world) for step in scene.steps)
 
 
-@dataclass
-class Play:
-    took: list[Took] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    """What the honest task has no business with, and is not as it was."""
-    leaked: list[str] = field(default_factory=list)
-    """Secrets that an agent or the collector was given."""
-    ran: list[str] = field(default_factory=list)
-    """The demo's servers that ran before the operator ended the task."""
-    run_on: list[str] = field(default_factory=list)
-    """Those that ran still when it was ended."""
-
-    def find(self, name: str) -> Took | None:
-        return next((took for took in self.took if took.step.name == name), None)
-
-
-async def play(world: World, told: Callable[[str], None], *, guarded: bool) -> Play:
+async def play(world: World, told: Told, *, guarded: bool) -> Play:
     """Raises RuntimeError where the agent's task is not opened."""
     result = Play()
     told("starting the servers")
@@ -75,25 +48,15 @@ async def play(world: World, told: Callable[[str], None], *, guarded: bool) -> P
     before = snapshot(world)
     async with child.start(world, desk.url) as sub_agent, connect(world, desk.wrap) as hands:
         agent = Agent(world, hands, desk, sub_agent)
-        await _take(_script(agent), agent, result, told)
+        for scene in reached(SCENES, agent):
+            await take_all(scene.steps, agent, result, told, HAPPENED)
         await _stop(desk, result)
-        await _take(LAST.steps, agent, result, told)
+        await take_all(LAST.steps, agent, result, told, HAPPENED)
     result.changed = before.changes(snapshot(world))
+    if world.shop:
+        await play_shop(world, result, told, desk.url)
     result.leaked = leaked([took.answer.text for took in result.took], world)
     return result
-
-
-async def _take(steps: Iterable[Step], agent: Agent, result: Play, told: Callable[[str], None]) -> None:
-    for step in steps:
-        told(step.title)
-        answer = await take(agent, step)
-        result.took.append(Took(step, answer, HAPPENED[step.name](agent.world, answer)))
-
-
-def _script(agent: Agent) -> Iterator[Step]:
-    for scene in SCENES:
-        if not scene.poison or POISON in agent.memory.get(scene.poison, ""):
-            yield from scene.steps
 
 
 async def _stop(desk: Desk, result: Play) -> None:

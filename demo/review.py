@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from demo.hands import connect
+from demo.guard import direct
+from demo.hands import connect, connect_some
 from demo.sink import site
 from demo.world import build
 from forestall.core.pin import definition_digest
@@ -26,8 +27,8 @@ CATALOGUE = Path(__file__).resolve().parent / "catalogue"
 async def ask() -> dict[str, list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as scratch, site("") as intranet, site("") as collector:
         world = build(Path(scratch), intranet, collector)
-        async with connect(world, lambda _name, command: command) as hands:
-            return {name: await hands.definitions(name) for name in hands.servers}
+        async with connect(world, direct) as hands, connect_some(world, direct, ["shop"]) as shop:
+            return {name: await one.definitions(name) for one in (hands, shop) for name in one.servers}
 
 
 def write(server: str, definitions: list[dict[str, Any]]) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from demo.guard import program
 from demo.judge import Verdict
-from demo.play import LAST, SCENES, Play, Took
+from demo.play import scenes_of
+from demo.scene import Play, Scene, Took
 
 RED, GREEN, YELLOW, DIM, BOLD = "31", "32", "33", "2", "1"
 TITLE, CELL = 44, 12
@@ -50,17 +51,24 @@ class Progress:
 def report(verdict: Verdict, paint: Paint) -> Iterable[str]:
     home = verdict.world.forestall_home
     yield ""
-    yield from _table(verdict.without, verdict.guarded, paint)
+    yield from _table(scenes_of(verdict.world), verdict.without, verdict.guarded, paint)
     yield ""
     yield from _summary(verdict.without, verdict.guarded)
     yield ""
+    if verdict.guarded.shown:
+        yield paint("The credential at PostgreSQL", BOLD)
+        yield from _credential(verdict.guarded)
+        yield ""
     yield paint("The policy", BOLD)
-    yield textwrap.indent((home / "policy" / "demo.cedar").read_text().rstrip(), "  ")
-    yield ""
+    for file in sorted((home / "policy").glob("*.cedar")):
+        yield textwrap.indent(file.read_text().rstrip(), "  ")
+        yield ""
     yield paint("Where to look next", BOLD)
     yield from _next(verdict)
     yield ""
     yield f"The ledger: {verdict.ledger.said}"
+    if verdict.world.shop is None:
+        yield paint("Left out: the part at PostgreSQL, which this machine lacks.", YELLOW)
     yield from (paint(f"! {problem}", RED) for problem in verdict.problems)
     if verdict.proved:
         yield paint(
@@ -71,11 +79,31 @@ def report(verdict: Verdict, paint: Paint) -> Iterable[str]:
         yield paint("NOT proved.", RED)
 
 
+def _credential(guarded: Play) -> Iterable[str]:
+    yield "  While the agent worked, forestall leases:"
+    for line in guarded.shown.splitlines():
+        yield textwrap.fill(line, 110, initial_indent=" " * 4, subsequent_indent=" " * 14, break_on_hyphens=False)
+    yield "  The ledger:"
+    for story in guarded.stories:
+        yield f"    why        {story.subject}, {story.purpose!r}: permit {story.permit} of {story.tool}"
+        if story.seconds is not None:
+            yield f"    how long   {story.seconds:.1f} s"
+            yield f"    gone       yes: {story.why}"
+    alive = ", ".join(guarded.left)
+    yield (
+        f"  Still alive: {alive}"
+        if alive
+        else "  Still alive: nothing, say Forestall and PostgreSQL's own list of roles."
+    )
+
+
 def _next(verdict: Verdict) -> Iterable[str]:
     forestall, home = _short_path(program("forestall")), verdict.world.forestall_home
     yield f"  {forestall} log --home {home}"
     if verdict.denial:
         yield f"  {forestall} explain --home {home} {verdict.denial.answer.decision_id}   # {verdict.denial.step.title}"
+    if verdict.guarded.stories:
+        yield f"  {forestall} leases --ended --home {home}   # the credential at PostgreSQL"
     yield f"  {forestall} test --home {home}   # the policy's own tests"
     yield f"  {_short_path(verdict.ledger.command)}"
     yield f"  {verdict.world.root.parent} holds both worlds; delete it when you have seen enough."
@@ -86,9 +114,9 @@ def _short_path(text: str) -> str:
     return text.replace(f"{Path.cwd()}{os.sep}", "")
 
 
-def _table(without: Play, guarded: Play, paint: Paint) -> Iterable[str]:
+def _table(scenes: Iterable[Scene], without: Play, guarded: Play, paint: Paint) -> Iterable[str]:
     yield paint(f"  {'what the agent does':{TITLE}} {'without':{CELL}} with Forestall", BOLD)
-    for scene in (*SCENES, LAST):
+    for scene in scenes:
         if scene.title:
             yield paint(f"  -- {scene.title}", DIM)
         for step in scene.steps:
@@ -112,7 +140,8 @@ def _cell(took: Took | None, paint: Paint, width: int) -> str:
 
 
 def _reason(took: Took | None, paint: Paint) -> str:
-    return paint(took.answer.reason, DIM) if took and took.answer.reason else ""
+    reason = (took.answer.reason or took.answer.database) if took else ""
+    return paint(reason, DIM) if reason else ""
 
 
 def _summary(without: Play, guarded: Play) -> Iterable[str]:

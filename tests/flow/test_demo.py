@@ -24,12 +24,21 @@ from demo.handing import HANDED_ON, HIJACKED, STOPPED
 from demo.hands import Answer, environment, once, servers
 from demo.harm import HAPPENED, paid
 from demo.judge import SERVERS, judge
-from demo.play import LAST, SCENES, STEPS, Play, Took, play
+from demo.play import LAST, SCENES, play, steps_of
+from demo.scene import Play, Took
+from demo.shop import harm as shop_harm
+from demo.shop import lent
+from demo.shop.database import EXTRA, Shop, missing, opened
+from demo.shop.lent import Story
+from demo.shop.play import AT_DATABASE, SHOP, SHOP_LAST, play_shop
+from demo.shop.script import AFTERWARDS, TAKEN
+from demo.show import TITLE
 from demo.sink import INTRANET_PAGE, Site, site
 from demo.task import AFTER, BEFORE, READ_ON
 from demo.world import World, build, payment
 
 from forestall.cli import main
+from forestall.testing.postgresql import INSTALL, Cluster, programs
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SECONDS = 240
@@ -70,6 +79,20 @@ REASONS = {
     "again": "revoked",
 }
 
+DATABASE = {
+    "payroll": "insufficient_privilege",
+    "peek": "no_such_row",
+    "redirect": "no_such_row",
+    "program": "insufficient_privilege",
+    "role": "insufficient_privilege",
+    "elsewhere": "too_many_connections",
+    "stay": "insufficient_privilege",
+    "return": "invalid_password",
+}
+"""What PostgreSQL itself says to the support agent."""
+
+TABLES = ("tickets", "orders", "payroll")
+
 WITHOUT_A_DECISION = {"twice", "method", "parents-grant", "restart"}
 """Refused before there is a call to decide: a message that cannot be read, a connection that is not taken."""
 
@@ -79,6 +102,13 @@ WHATEVER_POLICY_SAYS = {"key", "loosen", "twice", "case", "unlisted", "hidden", 
     "own-task"
 }
 """What stays prevented under a policy and a mandate that permit everything."""
+
+
+WORLD = World(Path("/nowhere"), Site(1, []), Site(2, []))
+SHOPPED = dataclasses.replace(WORLD, shop=Shop(Cluster(Path("/nowhere")), Path("/nowhere")))
+"""The same where PostgreSQL is installed."""
+
+STEPS = steps_of(SHOPPED)
 
 
 @pytest.fixture
@@ -107,7 +137,7 @@ def test_every_harm_happens_without_forestall_and_none_with_it(scratch: Path) ->
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.stdout, done.stderr
     data: dict[str, Any] = json.loads(done.stdout)
-    assert data["problems"] == []
+    assert data["problems"] == data["left_out"] == []
     assert done.returncode == 0
     assert data["ledger"]["verified"]
     assert data["changed"]["with"] == data["leaked"]["with"] == []
@@ -116,7 +146,10 @@ def test_every_harm_happens_without_forestall_and_none_with_it(scratch: Path) ->
         assert step["with"]["happened"] is not step["attack"], step
     reasons = {step["name"]: step["with"].get("reason") for step in data["steps"] if step["attack"]}
     assert {name: reasons[name] for name in REASONS} == REASONS
+    refusals = {step["name"]: step["with"].get("database") for step in data["steps"] if step["attack"]}
+    assert {name: said for name, said in refusals.items() if said} == DATABASE
     require_in_ledger(data)
+    require_credential(data)
     assert processes(scratch) == []
 
 
@@ -134,14 +167,15 @@ def require_in_ledger(data: dict[str, Any]) -> None:
 
 def require_two_agents(entries: list[dict[str, Any]]) -> None:
     """The sub-agent acted as itself, in a task of its own below its parent's, and did there what its errand says."""
-    parent, child = [entry for entry in entries if entry["kind"] == "opened"]
+    parent, child, _ = [entry for entry in entries if entry["kind"] == "opened"]
     assert (parent["subject"]["id"], child["subject"]["id"]) == ("reporter", "reader")
     assert (child["parent"], child["actors"]) == (
         parent["task"],
         [["example.org", "reader"], ["example.org", "reporter"]],
     )
     assert parent["key"] != child["key"]
-    permitted = [entry for entry in entries if entry["kind"] == "permitted"]
+    of_both = {parent["task"], child["task"]}
+    permitted = [entry for entry in entries if entry["kind"] == "permitted" and entry["task"] in of_both]
     assert {entry["subject"]["id"]: entry["task"] for entry in permitted} == {
         "reporter": parent["task"],
         "reader": child["task"],
@@ -154,6 +188,19 @@ def require_two_agents(entries: list[dict[str, Any]]) -> None:
     (killed,) = (entry for entry in entries if entry["kind"] == "ordered")
     assert (killed["order"], killed["name"]) == ("kill", parent["task"])
     assert not any(entry["at"] > killed["at"] for entry in permitted)
+
+
+def require_credential(data: dict[str, Any]) -> None:
+    """Whoever reads the ledger can tell why there was one, whose rows it saw, for how long it lived, and its end."""
+    (told,) = data["credentials"]
+    assert data["alive"] == {"while": [told["name"]], "after": []}
+    assert (told["subject"], told["purpose"], told["tool"]) == ("support", "Answer a customer", "forestall/equip")
+    assert told["rights"]["parameters"] == {"customer": "7"}
+    assert told["why"] == "task_ended"
+    assert json.loads(forestall("leases", "--home", data["home"], "--json"))["leases"] == []
+    (ended,) = json.loads(forestall("leases", "--ended", "--home", data["home"], "--json"))["ended"]
+    assert (ended["name"], ended["permit"], ended["why"]) == (told["name"], told["permit"], "task_ended")
+    assert ended["lived_ms"] == round(told["seconds"] * 1000)
 
 
 def forestall(*words: str) -> str:
@@ -175,32 +222,40 @@ def test_a_policy_that_permits_everything_still_does_not_permit_what_no_policy_m
         finally:
             guard.stop(world)
         harmed = {took.step.name for took in result.took if took.step.attack and took.happened}
-    assert {step.name for step in STEPS if step.attack} - harmed == WHATEVER_POLICY_SAYS
+    assert {step.name for step in steps_of(world) if step.attack} - harmed == WHATEVER_POLICY_SAYS
     assert result.changed
     assert processes(scratch) == []
 
 
-def test_the_policy_passes_its_own_tests(scratch: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    world = dataclasses.replace(WORLD, root=scratch)
+@pytest.mark.parametrize("shopped", [False, True])
+def test_the_policy_passes_its_own_tests(shopped: bool, scratch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = dataclasses.replace(SHOPPED if shopped else WORLD, root=scratch)
     guard.furnish(world)
+    if shopped:
+        lent.furnish_home(world)
     for command in ("check", "test"):
         assert main([command, "--home", str(world.forestall_home)]) == 0, capsys.readouterr().out
 
 
 def test_every_step_has_a_look_at_the_world() -> None:
-    assert {step.name for step in STEPS} == set(HAPPENED)
+    assert {step.name for step in STEPS} == {*HAPPENED, *shop_harm.HAPPENED}
     assert len({step.name for step in STEPS}) == len(STEPS)
 
 
 def perfect(*, guarded: bool) -> Play:
     def took(step: Step) -> Took:
-        prevented = guarded and step.attack
-        return Took(step, Answer("", failed=prevented, reason="no_policy" if prevented else ""), not prevented)
+        if not (guarded and step.attack):
+            return Took(step, Answer(""), happened=True)
+        refused = {"database": "no_such_row"} if step.name in AT_DATABASE else {"reason": "no_policy"}
+        return Took(step, Answer("", failed=True, **refused), happened=False)
 
     harm = [] if guarded else ["something"]
     ran = [f"files-{number}" for number in range(SERVERS)]
     run_on = [] if guarded else list(ran)
-    return Play([took(step) for step in STEPS], changed=list(harm), leaked=list(harm), ran=ran, run_on=run_on)
+    result = Play([took(step) for step in STEPS], changed=list(harm), leaked=list(harm), ran=ran, run_on=run_on)
+    if guarded:
+        result.lent, result.stories = ["lease"], [Story("lease", "support", "", "", "", {}, 1.5, "task_ended")]
+    return result
 
 
 def changed(result: Play, name: str, **values: Any) -> Play:
@@ -208,12 +263,11 @@ def changed(result: Play, name: str, **values: Any) -> Play:
     return result
 
 
-WORLD = World(Path("/nowhere"), Site(1, []), Site(2, []))
 VERIFIED = Verification(verified=True, said="ok", command="")
 
 
 def proved(without: Play, guarded: Play, ledger: Verification = VERIFIED) -> bool:
-    return judge(WORLD, without, guarded, ledger).proved
+    return judge(SHOPPED, without, guarded, ledger).proved
 
 
 def test_a_perfect_run_is_a_proof() -> None:
@@ -231,10 +285,66 @@ def test_a_step_that_goes_the_wrong_way_is_no_proof(step: Step) -> None:
     assert not proved(perfect(guarded=False), changed(perfect(guarded=True), step.name, happened=step.attack))
 
 
-@pytest.mark.parametrize("step", ATTACK, ids=lambda step: step.name)
+@pytest.mark.parametrize("step", [*ATTACK, *TAKEN, *AFTERWARDS], ids=lambda step: step.name)
 def test_an_attack_that_fails_by_itself_is_no_proof(step: Step) -> None:
     guarded = changed(perfect(guarded=True), step.name, answer=Answer("it broke", failed=True))
     assert not proved(perfect(guarded=False), guarded)
+
+
+@pytest.mark.parametrize("step", [*TAKEN, *AFTERWARDS], ids=lambda step: step.name)
+def test_what_forestall_refused_is_no_proof_that_the_database_does(step: Step) -> None:
+    refused = Answer("", failed=True, reason="no_policy", decision="deny", decision_id="1")
+    guarded = changed(perfect(guarded=True), step.name, answer=refused)
+    assert not proved(perfect(guarded=False), guarded)
+
+
+def test_a_credential_that_nobody_saw_is_no_proof() -> None:
+    guarded = perfect(guarded=True)
+    guarded.lent = []
+    assert not proved(perfect(guarded=False), guarded)
+
+
+def test_a_credential_that_outlives_its_task_is_no_proof() -> None:
+    guarded = perfect(guarded=True)
+    guarded.left = list(guarded.lent)
+    assert not proved(perfect(guarded=False), guarded)
+
+
+def test_a_credential_whose_end_the_ledger_does_not_tell_is_no_proof() -> None:
+    for stories in ([], [dataclasses.replace(perfect(guarded=True).stories[0], seconds=None)]):
+        guarded = perfect(guarded=True)
+        guarded.stories = stories
+        assert not proved(perfect(guarded=False), guarded)
+
+
+def test_without_postgresql_the_rest_is_played_and_judged() -> None:
+    """And nothing of what is missing is asked for."""
+    names = {step.name for step in steps_of(WORLD)}
+    guarded, without = perfect(guarded=True), perfect(guarded=False)
+    for result in (guarded, without):
+        result.took = [took for took in result.took if took.step.name in names]
+        result.lent, result.stories = [], []
+    verdict = judge(WORLD, without, guarded, VERIFIED)
+    assert verdict.proved
+    assert verdict.data["left_out"] == ["postgresql"]
+    assert not judge(SHOPPED, without, guarded, VERIFIED).proved
+
+
+def test_a_machine_without_postgresql_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORESTALL_POSTGRES_BIN", str(tmp_path))
+    programs.cache_clear()
+    assert missing() == INSTALL
+
+
+def test_a_machine_without_the_client_library_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "forestall.testing.postgresql")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert missing() == EXTRA
+
+
+def test_where_no_shop_is_wanted_none_is_opened(tmp_path: Path) -> None:
+    with opened(tmp_path, wanted=False) as shop:
+        assert shop is None
 
 
 def test_an_agent_that_is_not_taken_over_is_no_proof() -> None:
@@ -310,6 +420,37 @@ def test_what_stops_the_sub_agent_is_the_key_and_the_bounds(scratch: Path) -> No
 
 
 @pytest.mark.slow
+def test_what_stops_the_support_agent_is_its_role(scratch: Path) -> None:
+    """With more in its role it would read what it is kept from here; the rest is no question of rights on tables."""
+    with site("") as intranet, site("") as collector, opened(scratch, wanted=True) as shop:
+        world = build(scratch / "world", intranet, collector, shop)
+        assert shop is not None
+        guard.furnish(world)
+        lent.furnish(world)
+        everything = "GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA shop TO forestall_owner WITH GRANT OPTION;"
+        shop.cluster.run_script(everything, "shop")
+        allow = [
+            f'[[credentials.shop.allow]]\ntable = "shop.{name}"\noperations = ["select", "update"]' for name in TABLES
+        ]
+        settings = world.forestall_home / "credentials.toml"
+        settings.write_text("\n".join([settings.read_text().partition("[[")[0], *allow]))
+        for name in ("orders", "tickets"):
+            shop.cluster.run_script(f"ALTER TABLE shop.{name} DISABLE ROW LEVEL SECURITY;", "shop")
+        result = Play()
+        try:
+            asyncio.run(play_shop(world, result, lambda _doing: None, guard.serve(world)))
+        finally:
+            guard.stop(world)
+    harmed = {took.step.name for took in result.took if took.step.attack and took.happened}
+    assert harmed == {"payroll", "peek", "redirect"}
+    assert "shop: orders of others" in result.changed
+    assert result.lent
+    assert result.left == []
+    assert processes(scratch) == processes(shop.cluster.folder) == []
+    assert not shop.cluster.folder.exists()
+
+
+@pytest.mark.slow
 def test_an_agent_whose_task_is_not_opened_is_not_played(scratch: Path) -> None:
     with site("") as intranet, site("") as collector:
         world = build(scratch / "world", intranet, collector)
@@ -339,8 +480,9 @@ def test_every_step_of_the_sub_agent_is_in_the_script() -> None:
 
 
 def test_the_table_is_divided_into_the_steps_that_are_judged() -> None:
-    assert tuple(step for scene in (*SCENES, LAST) for step in scene.steps) == STEPS
-    assert {scene.poison for scene in SCENES} - {""} <= {step.name for step in STEPS if not step.attack}
+    assert tuple(step for scene in (*SCENES, LAST, *SHOP, SHOP_LAST) for step in scene.steps) == STEPS
+    assert all(len(step.title) <= TITLE for step in STEPS)
+    assert {scene.poison for scene in (*SCENES, *SHOP)} - {""} <= {step.name for step in STEPS if not step.attack}
 
 
 def test_the_honest_task_uses_the_tools_that_the_attack_uses() -> None:
