@@ -30,7 +30,7 @@ test: setup  ## all tests
 test-fast: setup  ## the tests that start no third-party servers and kill no processes
 	$(BIN)/pytest -q -n $(JOBS) -m "not slow"
 
-interop: setup  ## with real SPIRE, built from source the first time, and issuers like Kubernetes and GitHub; wants Linux, Go and a C compiler
+interop: setup  ## with real SPIRE and Vault, built from source the first time, and issuers like Kubernetes and GitHub; wants Linux, Go and a C compiler
 	$(BIN)/pytest -v interop
 
 check: setup  ## format, lint, types, import contracts, README against the real --help

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("decide", "policy", "ledger", "identity", "edge", "gateway", "scrub", "revocation")
+SCRIPTS = ("decide", "policy", "ledger", "identity", "edge", "gateway", "scrub", "revocation", "credentials")
 """Each prints, with `--json`, one object of numbers, nested as it likes: names lead to them."""
 
 SECONDS = 900
@@ -111,6 +111,15 @@ AIMS = (
         "ms",
         0,
     ),
+    Aim("A PostgreSQL role made for a lease (median)", ("credentials", "postgresql, mint", "p50_ms"), "ms", 8),
+    Aim(
+        "beside it: with one SCRAM iteration, which libpq takes",
+        ("credentials", "postgresql, mint, 1 iteration", "p50_ms"),
+        "ms",
+    ),
+    Aim("beside it: what is decided about it", ("credentials", "postgresql, plan", "p50_us"), "µs"),
+    Aim("ended, with its open session (median)", ("credentials", "postgresql, revoke", "p50_ms"), "ms", 10),
+    Aim("until that session is refused (p99)", ("credentials", "postgresql, to refusal", "p99_ms"), "ms", 100),
     Aim("Start of a gateway", ("gateway", "gateway, durable effect", "start_ms"), "ms", 150),
     Aim("Memory of the decision point", ("decide", "socket", "resident_mb"), "MB", 60),
     Aim("Memory of a gateway", ("gateway", "gateway, durable effect", "resident_mb"), "MB", 30),

@@ -80,6 +80,11 @@ class Daemon:
     def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
+    def kill(self) -> None:
+        """As if its machine had failed."""
+        self._process.kill()
+        self.stop()
+
     def stop(self) -> None:
         with suppress(ProcessLookupError):
             self.resume()

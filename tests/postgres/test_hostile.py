@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -422,6 +423,38 @@ def test_many_sessions_end_together(shop: Shop, held: Lease) -> None:
             session.execute("BEGIN; SELECT total FROM shop.orders")
         end(shop, held)
         assert_ended(shop, held, *sessions)
+
+
+BEGINNING = """\
+SELECT count(*) FROM pg_locks l WHERE locktype = 'object' AND classid = 'pg_database'::regclass
+  AND mode = 'RowExclusiveLock' AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid)
+"""
+
+
+def test_a_session_that_is_made_to_begin_slowly_ends_too(shop: Shop) -> None:
+    """It was let in before the role was locked, and is in no list yet."""
+    broker = shop.broker()
+    made = issued(broker, "slowly")
+    let_in: list[bool] = []
+
+    def begin() -> None:
+        with suppress(psycopg.OperationalError), shop.connect(secret_of(made), options="-c post_auth_delay=50") as late:
+            late.execute("SELECT 1")
+            let_in.append(True)
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    with shop.admin() as admin:
+        until = time.monotonic() + 30
+        while admin.execute(BEGINNING).fetchone() == (0,) and time.monotonic() < until:
+            continue
+        assert shop.sessions(made.name) == 0
+        broker.revoke(made)
+        assert admin.execute(BEGINNING).fetchone() == (0,)
+    assert made.name not in shop.roles()
+    thread.join(60)
+    assert let_in == []
+    broker.close()
 
 
 def race(shop: Shop, made: Lease, ready: threading.Barrier, over: threading.Event, opened: list[Session]) -> None:

@@ -21,7 +21,7 @@ from forestall.port import Broker
 from forestall.table import Table
 
 KEYS = ("dsn", "database", "password_file", "statement", "allow", "limits")
-LIMITS = ("connections", "temporary_mb", "statement_ms", "idle_ms")
+LIMITS = ("connections", "temporary_mb", "statement_ms", "idle_ms", "scram_iterations")
 ALLOW = ("table", "operations", "columns", "rows")
 DSN = frozenset({"host", "hostaddr", "port", "user", "sslmode", "sslrootcert", "sslcert", "sslkey"})
 VERIFIED = frozenset({"verify-full", "verify-ca"})
@@ -58,6 +58,7 @@ def _limits(table: Table) -> Limits:
         table.whole("temporary_mb", 0, 1_048_576, usual.temporary_mb),
         table.whole("statement_ms", 1, DAY_MS, usual.statement_ms),
         table.whole("idle_ms", 1, DAY_MS, usual.idle_ms),
+        table.whole("scram_iterations", 1, 1_000_000, usual.scram_iterations),
     )
 
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from forestall.adapter.credential.context import Context
 from forestall.adapter.credential.source import CommandSource, FileSource, SecretSource, VariableSource, output_of
 from forestall.adapter.credential.static import StaticBroker
+from forestall.credentials.openbao import open_source
 from forestall.table import Table
 
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
-_HINT = "write `file:PATH`, `env:NAME`, or `{ command = [...] }`."
+_HINT = "write `file:PATH`, `env:NAME`, `{ command = [...] }`, or where it is in OpenBao."
 
 
 def open_broker(table: Table, context: Context, environment: Mapping[str, str] = os.environ) -> StaticBroker:
@@ -32,7 +33,8 @@ def _source(secrets: Table, name: str, context: Context, environment: Mapping[st
     if not _FIELD.fullmatch(name):
         raise secrets.error(name, f"`{name:.80}` is no name of a field: small letters, digits and `_`.")
     if isinstance(secrets.values[name], dict):
-        return _command(secrets.table(name), context)
+        table = secrets.table(name)
+        return open_source(table, context) if table.has("address") else _command(table, context)
     kind, _, rest = secrets.text(name).partition(":")
     match kind:
         case "file" if rest:

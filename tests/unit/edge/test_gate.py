@@ -220,3 +220,8 @@ class TestPlain:
 
 def test_the_audience_is_where_mcp_is_spoken() -> None:
     assert AUDIENCE.endswith("/mcp")
+
+
+def test_no_list_of_open_methods_opens_calls() -> None:
+    with refused(Reason.NOT_OPEN):
+        Demand(Scene().verifier(), "files", open=frozenset({"tools/call"})).require_open("tools/call")

@@ -273,3 +273,10 @@ def test_nothing_secret_is_shown() -> None:
     assert "PrivateKey" not in shown
     assert ISSUER in shown
     assert names()() == "name-0"
+
+
+def test_two_permits_of_one_task_both_count() -> None:
+    scene = Scene()
+    verifier = scene.verifier()
+    for name in ("one", "two"):
+        assert scene.verify(scene.token(permit(id=name)), verifier).id == name

@@ -76,7 +76,7 @@ class PostgresqlBroker:
 
     def issue(self, lease: Lease) -> Secret:
         password = urlsafe_b64encode(self.context.random(PASSWORD_BYTES)).decode().rstrip("=")
-        made = verifier(password, self.context.random(SALT_BYTES))
+        made = verifier(password, self.context.random(SALT_BYTES), self.rules.limits.scram_iterations)
         lives = self._lives(lease.expires_at)
         deadline = self.server.deadline()
         with _saying("no role was made"):

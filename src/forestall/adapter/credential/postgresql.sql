@@ -321,6 +321,7 @@ DECLARE
   role oid;
   give_up timestamptz := clock_timestamp() + patience;
   starting int[];
+  one int;
   prepared text[];
 BEGIN
   PERFORM forestall.require_own(lease_role);
@@ -335,6 +336,13 @@ BEGIN
   -- is listed. So whoever was let in before `lock` was committed is among these, or is listed already.
   SELECT coalesce(array_agg(pid), '{}') INTO starting FROM pg_locks
     WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND mode = 'RowExclusiveLock';
+  FOREACH one IN ARRAY starting LOOP  -- its holder can make a beginning last (post_auth_delay)
+    BEGIN
+      PERFORM pg_terminate_backend(one);
+    EXCEPTION WHEN insufficient_privilege THEN
+      starting := array_remove(starting, one);  -- somebody else's
+    END;
+  END LOOP;
   LOOP
     PERFORM pg_stat_clear_snapshot();
     SELECT coalesce(array_agg(l.pid), '{}') INTO starting FROM pg_locks l

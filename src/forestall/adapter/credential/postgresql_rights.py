@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from forestall.adapter.credential.postgresql_scram import ITERATIONS
 from forestall.classify.sql import WHOLE, Operation, Touched, read_statement
 from forestall.core.ask import CannotDo
 from forestall.core.effects import Effect
@@ -58,6 +59,8 @@ class Limits:
     statement_ms: int = 30_000
     idle_ms: int = 10_000
     """In a transaction, doing nothing."""
+    scram_iterations: int = ITERATIONS
+    """Of its password; fewer make a role faster, for clients that take them."""
 
 
 @dataclass(frozen=True, slots=True)
