@@ -88,7 +88,7 @@ class Tamper:
 
     def _forward(self, asked: Asked) -> Passed:
         self.passed.append((asked.command, asked.path, asked.body))
-        kept = {name: value for name, value in asked.headers.items() if name.lower() not in {"host", "connection"}}
+        kept = {name: value for name, value in asked.headers.items() if name.lower() != "connection"}
         with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=WAIT_S)) as connection:
             connection.request(asked.command, asked.path, body=asked.body or None, headers=kept)
             answer = connection.getresponse()
