@@ -197,6 +197,12 @@ def test_a_secret_that_is_none_is_refused(at: Desk, said: Any) -> None:
         at.broker.issue(at.lease())
 
 
+def test_a_secret_that_stands_is_told_by_its_name(at: Desk) -> None:
+    at.says[DRAW] = 200, but(DRAWN, "", lease_id="")
+    with not_done("lent as `static`"):
+        at.broker.issue(at.lease())
+
+
 def test_a_secret_that_outlives_its_token_is_brought_down_to_it(at: Desk) -> None:
     at.says[DRAW] = 200, but(DRAWN, "", lease_duration=3600)
     at.says[SET] = 200, {"lease_id": LEASE, "lease_duration": 58, "renewable": True}
