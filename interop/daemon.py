@@ -81,8 +81,8 @@ class Daemon:
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """As if its machine had failed."""
-        self._process.kill()
+        """As if its machine had failed, with all that it started."""
+        os.killpg(self._process.pid, signal.SIGKILL)
         self.stop()
 
     def stop(self) -> None:
