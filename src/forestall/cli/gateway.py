@@ -19,6 +19,7 @@ EPILOG = """\
 examples:
   forestall gateway git -- uvx mcp-server-git --repository .
   forestall gateway --grant task.json shop -- uvx shop-server
+  forestall gateway --url https://tools.example.org/mcp tools
   sudo forestall gateway --run-as shop shop -- uvx shop-server
   forestall gateway --mandate review --directory ~/work files -- npx -y @modelcontextprotocol/server-filesystem .
 
@@ -37,13 +38,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = "Run one MCP server on standard input and output; no tool call reaches it without a permit."
     parser.epilog = EPILOG
     task = "[--mandate NAME | --grant FILE]"
-    where = "[--directory DIR] [--run-as USER]"
-    parser.usage = f"forestall gateway [-h] [--home DIR] {task} {where} NAME -- COMMAND [ARG ...]"
+    where, server = "[--directory DIR] [--run-as USER]", "{-- COMMAND [ARG ...] | --url URL}"
+    parser.usage = f"forestall gateway [-h] [--home DIR] {task} {where} NAME {server}"
     parser.add_argument("--mandate", metavar="NAME", help="the mandate of the task (else `default`)")
     parser.add_argument(
         "--grant", metavar="FILE", type=Path, help="act in the task of this grant, which `forestall task` wrote"
     )
     parser.add_argument("--directory", metavar="DIR", help="where the server's relative paths start (else here)")
+    parser.add_argument("--url", metavar="URL", help="where the server is, over Streamable HTTP, instead of a command")
     parser.add_argument("--run-as", metavar="USER", help="run the server as this user (root alone can)")
     parser.add_argument("name", metavar="NAME", help="the server's name in the catalogue")
     parser.add_argument("server", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="what starts the server")
@@ -58,11 +60,15 @@ def run(args: argparse.Namespace) -> int:
     from forestall.pep.mcp.process import Account
 
     command = args.server[1:] if args.server[:1] == ["--"] else args.server
-    if not command:
+    if not command and not args.url:
         raise WrongCommandLine(
             "Name the server's command after --, as in: forestall gateway git -- uvx mcp-server-git."
         )
-    if args.server[0] != "--" and command[0].startswith("-"):
+    if args.url and (command or args.run_as or args.directory):
+        raise WrongCommandLine(
+            "A server at --url is not started here: leave its command, --run-as and --directory out."
+        )
+    if command and args.server[0] != "--" and command[0].startswith("-"):
         raise WrongCommandLine(
             f"Put {command[0]} before the server's name: what follows the name is the server's command."
         )
@@ -76,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         start=partial(start.ensure_running, home, START_WITHIN_MS),
         mandate=args.mandate,
         presenter=_presenter,
+        url=args.url or "",
         account=None if args.run_as is None else Account.find(args.run_as),
         prove=None if args.grant is None else _prover(args.grant),
         directory=os.path.abspath(os.path.expanduser(args.directory)) if args.directory else None,  # noqa: PTH100, PTH111

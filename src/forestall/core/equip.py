@@ -33,6 +33,7 @@ from forestall.core.model import (
     Undone,
 )
 from forestall.core.own import own_tool
+from forestall.core.place import Where
 from forestall.core.reason import Reason
 
 EQUIP = own_tool(
@@ -104,5 +105,6 @@ def _hand_over(permit: Permit, action: Action) -> Flow[Lease | Deny | Hold]:
 
 
 def _require_of_task(lease: Lease) -> None:
-    if lease.scope is not Scope.TASK or lease.place is None or not lease.place.at_start:
+    place = lease.place
+    if lease.scope is not Scope.TASK or place is None or not (place.at_start or place.where is Where.HEADER):
         raise NotStarted(Reason.UNAVAILABLE, f"`{lease.credential}` is not one that a server is started with")

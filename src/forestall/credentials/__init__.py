@@ -206,6 +206,8 @@ def _place(table: Table) -> Place:
 def _require_fitting(table: Table, scope: Scope, place: Place | None) -> str:
     """Whom it is for, which is said of what is there from the start and of nothing else."""
     if place is None or not place.at_start:
+        if place is not None and place.where is Where.HEADER and scope is Scope.TASK and table.has("server"):
+            return table.text("server")  # of every message to it, the first included
         if table.has("server"):
             raise table.error(
                 "server", "`server` is for a credential that a server has from its start; a call has its own server."

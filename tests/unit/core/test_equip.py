@@ -81,7 +81,7 @@ def test_where_another_user_runs_it_the_record_says_that_it_is_not_exposed() -> 
         ({"lease": CannotDo(Reason.OUT_OF_SCOPE)}, Reason.OUT_OF_SCOPE),
         ({"lease": replace(OF_TASK, scope=Scope.ACTION)}, Reason.UNAVAILABLE),
         ({"lease": replace(OF_TASK, place=None)}, Reason.UNAVAILABLE),
-        ({"lease": replace(OF_TASK, place=Place(Where.HEADER, "A", "{password}"))}, Reason.UNAVAILABLE),
+        ({"lease": replace(OF_TASK, place=Place(Where.ARGUMENT, "A", "{password}"))}, Reason.UNAVAILABLE),
     ],
 )
 def test_everything_else_is_a_denial(changes: dict[str, Any], reason: Reason) -> None:

@@ -37,8 +37,9 @@ def wanted(welcome: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-async def ask(connection: Connection, names: Sequence[str], *, separate: bool) -> Lent:
-    """All of them, or nothing. `separate`: the server will run as another user than the client.
+async def ask(connection: Connection, names: Sequence[str], *, separate: bool, remote: bool = False) -> Lent:
+    """All of them, or nothing. `separate`: the server will run as another user than the client. `remote`: it is not
+    started, but spoken to, each message with these headers.
 
     Raises:
         NotEquipped: one is denied, or held.
@@ -58,7 +59,7 @@ async def ask(connection: Connection, names: Sequence[str], *, separate: bool) -
             raise Unavailable(f"The decision point did not lend `{name}` in {WITHIN_S:.0f} s.") from None
         except InvalidInput as wrong:
             raise Unavailable(f"The decision point lends `{name}` in no known way: {wrong}") from None
-        if len(lent.at_start) != len(lent.placed):
+        if len(lent.headers if remote else lent.at_start) != len(lent.placed):
             raise Unavailable(f"The credential `{name}` goes to a place that a server has not from its start.")
         found = Lent(found.placed + lent.placed, found.scrub + lent.scrub)
     return found

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from forestall import frame as frames
 from forestall.core.errors import ForestallError, Refused, Unavailable
@@ -28,6 +28,9 @@ from forestall.pep.mcp.pipes import Lines, Sink, Source, TooLong
 from forestall.pep.mcp.process import Account, Server
 from forestall.pep.mcp.relay import Relay
 from forestall.pep.mcp.thing import Connect, End, Say, Thing, ToClient, ToDecisionPoint, ToServer
+
+if TYPE_CHECKING:
+    from forestall.pep.mcp.remote import Headers, Remote, Url
 
 MAX_WAITING = 1024 * 1024
 """Bytes that wait for a slow reader before its writers are read no further. A whole message may go beyond it."""
@@ -88,6 +91,8 @@ class Options:
     """Where the server's relative paths start; else where this process is."""
     presenter: Callable[[], Presents] | None = None
     """Makes the key that permits are presented with; called where the server demands them, and never else."""
+    url: str = ""
+    """Where the server is, instead of a command that starts it."""
     account: Account | None = None
     """Whom the server runs as; None: as ourselves."""
     prove: Prove | None = None
@@ -115,7 +120,8 @@ def steady() -> int:
 class _Gateway:
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._relay = Relay(options.name, wall, steady)
+        self._url = _url(options.url)
+        self._relay = Relay(options.name, wall, steady, remote=self._url is not None)
         self._connection: Connection | None = None
         self._presenter: Presents | None = None
         self._served = False
@@ -150,7 +156,7 @@ class _Gateway:
         start = await self._equip()
         for number in FORWARDED:
             self._loop.add_signal_handler(number, self._signalled, number)
-        self._server = Server(start, self._options.account, keep_stderr=self._lends)
+        self._begin(start)
         try:
             self._open_pipes()
             await self._until_ended()
@@ -170,13 +176,16 @@ class _Gateway:
         assert self._connection is not None
         self._lends = self._connection.welcome.get("lends") is True
         names = equip.wanted(self._connection.welcome)
+        self._standing: Headers = ()
         if not names:
             return equip.start_of(self._options.command, ())
         self._is_hidden = memory.hide()
-        lent = await equip.ask(self._connection, names, separate=self._options.account is not None)
+        separate, remote = self._options.account is not None, self._url is not None
+        lent = await equip.ask(self._connection, names, separate=separate, remote=remote)
+        self._standing = lent.headers
         self._heed(self._connection)
         self._relay.lent(lent)
-        if memory.adopt():
+        if not remote and memory.adopt():
             self._descendants = Descendants()
             self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
         self._is_equipped = True
@@ -186,15 +195,38 @@ class _Gateway:
         if self._descendants is not None:
             self._descendants.reap(self._server.pid)
 
+    def _begin(self, start: Start) -> None:
+        """The server, and the ways to it. Raises ForestallError where it does not start."""
+        self._server: Server | Remote
+        self._to_server: Sink | Remote
+        self._output: Source | Remote
+        if self._url is not None:
+            self._server = self._to_server = self._output = self._remote(self._url)
+        else:
+            self._server = Server(start, self._options.account, keep_stderr=self._lends)
+            self._to_server = Sink(self._server.stdin, self._balance, lambda: None)
+            self._output = Source(self._server.stdout, self._server_bytes, self._server_done)
+
     def _open_pipes(self) -> None:
         standard_input, standard_output = _take_standard()
         self._to_client = Sink(standard_output, self._balance, self._client_gone)
-        self._to_server = Sink(self._server.stdin, self._balance, lambda: None)
         self._client = Source(standard_input, self._client_bytes, self._client_gone)
-        self._output = Source(self._server.stdout, self._server_bytes, self._server_done)
-        if self._lends:
+        if self._lends and self._url is None:
             self._log = Log(self._server.stderr, lambda: self._relay.scrubber, self._log_leaked)
         self._balance()
+
+    def _remote(self, url: Url) -> Remote:
+        from forestall.pep.mcp.remote import Remote, require_headers
+
+        require_headers(self._standing)
+        return Remote(
+            url,
+            self._standing,
+            on_line=lambda line: self._do(self._relay.from_server(line)),
+            on_done=lambda request, why: self._do(self._relay.no_answer(request, why)),
+            on_room=self._balance,
+            on_end=self._server_done,
+        )
 
     def _log_leaked(self) -> None:
         self._do(self._relay.leaked_elsewhere("the server's standard error"))
@@ -209,7 +241,9 @@ class _Gateway:
         """
         options = self._options
         hello: dict[str, Any] = {"type": "hello", "kind": "gateway", "server": options.name}
-        hello["command"] = [options.command[0]]  # its arguments may hold secrets
+        hello["command"] = [
+            options.command[0] if self._url is None else self._url.origin
+        ]  # its arguments may hold secrets
         hello["directory"] = options.directory or os.getcwd()  # noqa: PTH109 - a string is what is sent
         if self._served:
             hello["again"] = True
@@ -313,8 +347,8 @@ class _Gateway:
             match thing:
                 case ToClient(line):
                     self._to_client.write(line + b"\n")
-                case ToServer(line):
-                    self._to_server.write(line + b"\n")
+                case ToServer(line, headers):
+                    self._to_server.send(line, headers)
                 case ToDecisionPoint(frame):
                     if self._connection is not None:
                         self._connection.send(frame)
@@ -355,7 +389,7 @@ class _Gateway:
         elif not again:
             self._to_server.discard()
             for line in cancellations:
-                self._to_server.write(line + b"\n")
+                self._to_server.send(line)
             self._to_server.close()
             for seconds, number in ((TASK_ENDED_TERM_S, signal.SIGTERM), (TASK_ENDED_KILL_S, signal.SIGKILL)):
                 self._timers.append(self._loop.call_later(seconds, self._server.signal, number))
@@ -454,6 +488,15 @@ class _Gateway:
         self._fault = Fault(f"The gateway stopped because of a fault of its own ({what}); please report it.")
         self._fault.__cause__ = error
         self._stopped.set()
+
+
+def _url(text: str) -> Url | None:
+    """Imported only where it is needed: HTTP is not light."""
+    if not text:
+        return None
+    from forestall.pep.mcp.remote import Url
+
+    return Url.parse(text)
 
 
 def _take_standard() -> tuple[int, int]:

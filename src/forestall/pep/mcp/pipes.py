@@ -146,6 +146,11 @@ class Sink:
             if self._queue:
                 self._loop.add_writer(self._fd, self._writable)
 
+    def send(self, line: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        """A message. A pipe has no headers: what needs one was not permitted here."""
+        assert not headers
+        self.write(line + b"\n")
+
     def discard(self) -> None:
         """Throw away what the other side did not take. A line that it took a part of ends here."""
         if not self._queue:

@@ -244,6 +244,13 @@ class Relay(Stage):
         else:
             self._server_notification(message)
 
+    def no_answer(self, request: Id, why: str) -> list[Thing]:
+        """The server will not answer this request any more, if it has not."""
+        item = self._open.get(request)
+        if item is not None and item.at_server:
+            self._interrupt(item, ServerGone(why))
+        return self._take()
+
     def leaked_elsewhere(self, where: str) -> list[Thing]:
         """A credential came back in what is no message of the protocol, and was withheld."""
         self._say_once("leak", WITHHELD)
