@@ -1,6 +1,6 @@
 """Credentials, from their plan to their end: what `core.lend` asks for, carried out.
 
-The rules, each with a test in tests/unit/test_lending.py:
+The rules, each with a test in tests/unit/test_lending.py or tests/unit/server/test_leases.py:
 
 - A backend is asked in a thread of its own, and waited for no longer than its time. One that answers later is told to
   end what it made, and until its thread has ended nobody is told that the credential is over.

@@ -40,6 +40,9 @@ class Desk:
     def works(self, token: str) -> bool:
         return token in {json.loads((self.folder / "live" / name).read_text())["token"] for name in self.live}
 
+    def until(self, name: str) -> int:
+        return int(json.loads((self.folder / "live" / name).read_text())["until"])
+
     def fault(self, **faults: str) -> None:
         """What happens to the next calls: `fault(issue="slow")`. Whatever is not named goes well."""
         self.folder.mkdir(exist_ok=True)
