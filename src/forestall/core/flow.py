@@ -193,7 +193,8 @@ def carry_out(permit: Permit, action: Action) -> Flow[Outcome]:
     except CannotDo as error:
         assert isinstance(outcome, Undone)
         outcome = Undone(permit, outcome.fate, error.reason, error.detail)
-    yield from take_back(loan, outcome.fate.value if isinstance(outcome, Undone) else "done")
+    fate = outcome.fate if isinstance(outcome, Undone) else _fate(outcome.result)
+    yield from take_back(loan, fate.value)
     return (yield from settle(outcome))
 
 
