@@ -15,6 +15,7 @@ from typing import Any
 from forestall import catalogue, config
 from forestall.adapter.ledger import keys
 from forestall.adapter.ledger.reader import LogReader
+from forestall.cli.life import handed_on, story_json, story_of, story_text
 from forestall.cli.record import leases_about, lines, orders_about, records
 from forestall.core.canonical import canonical
 from forestall.core.entry import Kind
@@ -39,6 +40,8 @@ examples:
   forestall explain dec_4f1c... --json   the same for a program
   forestall explain TASK                 when a task was opened, extended and closed, what it was lent, and what was
                                          ordered about it
+  forestall explain forestall-1f0a...    a credential: the permit, task, mandate and agent that it was made for, how
+                                         long it lived, and why it ended; `forestall leases` shows their names
 
 The arguments are shown: they are opened with the payload key of this home. `forestall prove ID` exports the proof.
 """
@@ -60,7 +63,7 @@ class Found:
     orders: tuple[Written, ...] = ()
     """About its task, or one above it, where one of them is why."""
     leases: tuple[Written, ...] = ()
-    """Of the credential that it brought into being: that it was to be made, and that it is over."""
+    """Of the credential that it brought into being, or was lent: that it was to be made, and that it is over."""
 
     @property
     def body(self) -> Mapping[str, Any]:
@@ -88,7 +91,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     home = Home.find(args.home)
-    found = records(LogReader(home.ledger), args.id)
+    reader = LogReader(home.ledger)
+    story = story_of(reader, args.id)
+    if story is not None:
+        told_of = "\n".join(map(printable, story_text(story)))
+        print(json.dumps(story_json(story), indent=2) if args.json else told_of)
+        return 0
+    found = records(reader, args.id)
     if found:
         told = {"records": [dict(entry.body) for entry in found]}
         print(json.dumps(told, indent=2) if args.json else "\n".join(map(printable, lines(found))))
@@ -139,8 +148,12 @@ def find(home: Home, name: str) -> Found:
     later = tuple(entry for entry in entries if entry is not decision)
     task = opened[0].body if opened else {}
     orders = tuple(orders_about(reader, task)) if task and decision.body.get("reason") in STOPPED else ()
-    leases = tuple(leases_about(reader, permit=decision.body["id"])) if decision.body.get("credential") else ()
+    leases = tuple(_leases_of(reader, decision)) if decision.body.get("credential") else ()
     return Found(decision, task, later, *_sealed(reader, decision), orders, leases)
+
+
+def _leases_of(reader: LogReader, permit: Written) -> list[Written]:
+    return leases_about(reader, permit=permit.body["id"]) or handed_on(reader, permit)
 
 
 def _sealer(home: Home) -> Any:
@@ -211,11 +224,25 @@ def _facts(found: Found) -> Iterator[str]:
         yield f"own files  {'reached' if body['reaches_own_files'] else 'not reached'}"
     yield from (f"order      {line}" for line in lines(list(found.orders)))
     if body.get("credential"):
-        yield f"credential {body['credential']}" + ("" if found.leases else ", which was there for the task already")
+        yield f"credential {_credential_of(found)}"
     yield from (f"           {line}" for line in lines(list(found.leases)))
     for later in found.later:
         what = later.body.get("fate") or later.body.get("count", "")
         yield f"{later.body['kind']:<10} {what} {_time(later.body['at'])}"
+
+
+def names_of(found: Found) -> list[str]:
+    """Of the credential that it was lent; several where nobody can tell which of them it was."""
+    return sorted({one.body["id"] for one in found.leases})
+
+
+def _credential_of(found: Found) -> str:
+    body, names = found.body, names_of(found)
+    if not names:
+        return f"{body['credential']}: none was made"
+    own = any(one.body["permit"] == body["id"] for one in found.leases)
+    where = "" if own else ", which was there for the task already"
+    return f"{body['credential']}: {' or '.join(names)}{where}"
 
 
 def _instance(who: Mapping[str, Any], task: Mapping[str, Any]) -> Iterator[str]:
@@ -269,6 +296,7 @@ def as_json(account: Account) -> dict[str, Any]:
         "arguments": found.arguments,
         "paths": dict(found.paths),
         "orders": [dict(entry.body) for entry in found.orders],
+        "credentials": names_of(found),
         "leases": [dict(entry.body) for entry in found.leases],
         "later": [dict(entry.body) for entry in found.later],
         "notes": list(account.notes),

@@ -103,7 +103,7 @@ def test_what_lives_is_shown_with_what_it_may_and_then_what_became_of_it(
     assert "leased" in told
     assert "desk of files, for the task, in the header Authorization, until " in told
     assert f"desk: task_ended ({name})" in told
-    assert name in run("explain", permit)[1]
+    assert f"credential desk: {name}\n" in run("explain", permit)[1]
     assert json.loads(run("explain", permit, "--json")[1])["leases"][0]["id"] == name
     assert name in run("explain", ended["task"])[1]
     log = run("log")[1]
