@@ -7,6 +7,7 @@ listed in claims.toml.
 from __future__ import annotations
 
 import ast
+import asyncio
 import shutil
 import subprocess
 import sys
@@ -28,17 +29,19 @@ from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.delegate import delegate
 from forestall.core.entry import Kind, Stream, commitment
 from forestall.core.flow import PERMIT_LIFETIME_MS
-from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Result, Undone
+from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Result, Risk, Undone
 from forestall.core.reason import Reason
 from forestall.core.wanted import DELEGATE
+from forestall.home import Home
 from forestall.pep.mcp.call import Call, govern
 from forestall.pep.mcp.tools import Definitions
 from forestall.pep.mcp.want import Forward, Tell
 from forestall.server.point import Point
+from tests.backends import Desk, install
 from tests.controls.room import EFFECTS, PEER, PERMIT_ALL, SERVER, Room, definition, pin
 from tests.flow import test_approvals as approving
 from tests.points import Peer as Frames
-from tests.points import entries, make_home, play
+from tests.points import entries, make_home, play, process, until_async, wait_for_socket
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 VERIFIER = ROOT / "verify" / "forestall_verify.py"
@@ -329,6 +332,119 @@ def test_authority_only_shrinks_down_a_chain(make_room: MakeRoom) -> None:
     room.close_task()
     assert refused(room, below("write")) in (Reason.NO_GRANT, Reason.TASK_ENDED)
     assert child.depth == child.max_depth == 1
+
+
+# -- 5
+
+LENT = '@id("lent") @credential("desk") permit (principal, action in Action::"write", resource);'
+DESK = """\
+[credentials.desk]
+backend = "files"
+path = "desk"
+place = { where = "header", name = "Authorization", template = "{token}" }
+"""
+"""What lives, its directory says, whatever Forestall believes."""
+
+
+async def lent(home: Home, agent: Frames) -> Any:
+    """A permit with a credential that works, and nothing of the kind before it."""
+    desk = Desk(home.root / "desk")
+    assert (await agent.ask("delete_file"))["type"] == "deny"
+    assert "issue" not in desk.asked
+    permit = await agent.ask()
+    assert desk.works(permit["credential"]["placed"][0]["value"])
+    (leased,) = (entry for entry in entries(home) if entry["kind"] == "leased")
+    assert leased["permit"] == permit["permit"]["id"]
+    assert desk.live == {leased["id"]}
+    return permit
+
+
+def ended(home: Home, permit: Any) -> list[str]:
+    """Why, as the ledger says. It is gone from its backend, and was never in any file."""
+    token = permit["credential"]["placed"][0]["value"]
+    assert Desk(home.root / "desk").live == set()
+    assert not [file for file in home.root.rglob("*") if file.is_file() and token.encode() in file.read_bytes()]
+    return [entry["why"] for entry in entries(home) if entry["kind"] == "revoked"]
+
+
+@pytest.fixture
+def lending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Home]:
+    """Makes a home whose credentials come from a directory, by what else its class says."""
+    site = install(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", f"{site}:{ROOT}")
+
+    def make(more: str) -> Home:
+        home = make_home(tmp_path / "home", LENT)
+        home.credentials.write_text(DESK + more)
+        return home
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("why", "more"),
+    [
+        ("done", ""),
+        ("failed", ""),
+        ("task_ended", 'scope = "task"\n'),
+        ("expired", "lifetime_s = 1\n"),
+        ("risk", 'scope = "task"\nrevoke_at = "high"\n'),
+        ("leaked", 'scope = "task"\n'),
+        ("killed", ""),
+    ],
+)
+def test_agents_hold_no_standing_credential(why: str, more: str, lending: Callable[[str], Home]) -> None:
+    """There is none before the permit, one for its call or its task, and none after it, whatever ended it."""
+    home, permits = lending(more), []
+    desk = Desk(home.root / "desk")
+
+    async def end(point: Point, agent: Frames) -> None:
+        task = Target(Reach.TASK, str(agent.welcome["task"]))
+        match why:
+            case "done" | "failed":
+                await agent.performed(permits[0], why)
+                assert desk.live == set(), "before its output is released"
+            case "leaked":
+                assert (await agent.performed(permits[0], leaked=True))["type"] == "withhold"
+            case "risk":
+                await point.orders.give(Command(Order.RISK, task, "odd", "uid/0", Risk.HIGH))
+            case "killed":
+                giving = asyncio.create_task(point.orders.give(Command(Order.KILL, task, "odd", "uid/0")))
+                agent.send({"type": "confirmed", "epoch": (await agent.receive())["epoch"]})
+                assert (await giving).credentials_ended == 1
+                assert desk.live == set(), "when the kill is acknowledged"
+
+    async def scenario(point: Point) -> None:
+        async with await Frames.gateway(home.socket) as agent:
+            permits.append(await lent(home, agent))
+            await end(point, agent)
+            if why != "task_ended":
+                await until_async(lambda: not desk.live)
+        await until_async(lambda: not point.parts.state.leases())
+
+    play(home, scenario)
+    assert ended(home, permits[0]) == [why]
+
+
+def test_a_crash_leaves_no_credential(lending: Callable[[str], Home]) -> None:
+    home, permits = lending('scope = "task"\n'), []
+
+    async def crash(started: subprocess.Popen[bytes]) -> None:
+        async with await Frames.gateway(home.socket) as agent:
+            permits.append(await lent(home, agent))
+            started.kill()
+
+    async def later(point: Point) -> None:
+        await until_async(lambda: not point.parts.state.leases())
+
+    with process(home) as started:
+        wait_for_socket(home, started)
+        asyncio.run(crash(started))
+        started.wait()
+    assert len(Desk(home.root / "desk").live) == 1
+    play(home, later)
+    assert ended(home, permits[0]) == ["swept"]
 
 
 # -- 6
