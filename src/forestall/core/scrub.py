@@ -12,7 +12,7 @@ import base64
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 MIN_SECRET = 8
 """Characters, and letters and digits among them. What is shorter is found in texts that know nothing of it."""
@@ -37,12 +37,17 @@ PUBLIC = frozenset(
 _ALPHANUMERIC = bytes(range(0x30, 0x3A)) + bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B))
 _NOT_ALPHANUMERIC = bytes(set(range(256)) - set(_ALPHANUMERIC))
 _NOT_HEX = bytes(set(range(256)) - set(b"0123456789abcdef"))
+_PASSWORD = re.compile(r"://[^/?#@:\s]*:([^/?#@\s]+)@")
+"""In a URL (RFC 3986, 3.2.1): it opens the door by itself, whatever the rest of the URL is."""
+
 _ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|\\([^ux])")
 
 
 def secrets_in(fields: Mapping[str, str], *placed: str) -> tuple[str, ...]:
     """What must not come back of a credential with these fields, put in place as these texts."""
     found = [value for name, value in fields.items() if name not in PUBLIC]
+    for value in (*fields.values(), *placed):
+        found += [form for password in _PASSWORD.findall(value) for form in (password, unquote(password))]
     whole = [value for value in placed if not any(one in value for one in found)]
     return tuple(dict.fromkeys(value for value in (*found, *whole) if len(value) >= MIN_SECRET))
 

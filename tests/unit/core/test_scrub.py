@@ -111,5 +111,14 @@ def test_what_must_not_come_back_is_what_is_secret() -> None:
     assert secrets_in({"host": "db.example.org"}, "made of nothing known") == ("made of nothing known",)
 
 
+def test_the_password_in_a_url_is_a_secret_of_its_own() -> None:
+    url = "postgresql://orders:pw%2Dof-orders@db.example.org/orders"
+    found = Scrubber(secrets_in({"url": url}, url))
+    assert found.finds(b"it is pw%2Dof-orders")
+    assert found.finds(b"it is pw-of-orders")
+    assert not found.finds(b"db.example.org/orders")
+    assert secrets_in({"url": "https://db.example.org:5432/a@b"}) == ()
+
+
 def test_a_secret_is_in_no_text_about_the_scrubber() -> None:
     assert SECRET not in repr(Scrubber([SECRET]))

@@ -234,6 +234,21 @@ def test_no_more_secrets_are_remembered_than_may_be(talk: Conversation) -> None:
     assert talk.relay.scrubber.finds(f"secret-number-{MAX_SCRUBBED:04}".encode())
 
 
+def test_what_the_server_has_from_its_start_is_looked_for_whatever_calls_bring(talk: Conversation) -> None:
+    talk.relay.equipped(Lent(scrub=(SECRET,)))
+    for number in range(MAX_SCRUBBED + 1):
+        talk.relay.lent(Lent(scrub=(f"secret-number-{number:04}",)))
+    assert talk.relay.scrubber.finds(SECRET.encode())
+
+
+def test_what_is_lent_again_is_not_the_oldest(talk: Conversation) -> None:
+    for number in range(MAX_SCRUBBED):
+        talk.relay.lent(Lent(scrub=(SECRET,)))
+        talk.relay.lent(Lent(scrub=(f"secret-number-{number:04}",)))
+    talk.relay.lent(Lent(scrub=("one more secret",)))
+    assert talk.relay.scrubber.finds(SECRET.encode())
+
+
 def test_the_client_sees_nothing_of_a_hidden_argument(talk: Conversation) -> None:
     talk.client({"jsonrpc": "2.0", "id": 5, "method": "tools/list"})
     talk.server(result(5, tools=[TOOL]))

@@ -184,7 +184,7 @@ class _Gateway:
         lent = await equip.ask(self._connection, names, separate=separate, remote=remote)
         self._standing = lent.headers
         self._heed(self._connection)
-        self._relay.lent(lent)
+        self._relay.equipped(lent)
         if not remote and memory.adopt():
             self._descendants = Descendants()
             self._loop.add_signal_handler(signal.SIGCHLD, self._reap)

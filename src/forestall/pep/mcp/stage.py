@@ -119,7 +119,10 @@ class Stage:
         self._steady = steady
         self._definitions = definitions or Definitions(server)
         self._remote = remote
+        self._from_start: frozenset[str] = frozenset()
+        """What the server has for as long as it runs."""
         self._secrets: dict[str, None] = {}
+        """What came with permits, the latest last."""
         self.scrubber = Scrubber()
         """What must not come back from the server."""
         self._out: list[Thing] = []
@@ -151,13 +154,20 @@ class Stage:
         self.held = 0
         """Bytes kept while the decision point is asked."""
 
+    def equipped(self, lent: Lent) -> None:
+        """The server has this from its start, and must not say it, whatever else it is lent."""
+        self._from_start |= frozenset(lent.scrub)
+        self.scrubber = Scrubber((*self._from_start, *self._secrets))
+
     def lent(self, lent: Lent) -> None:
         """From now on the server may have this, and must not say it."""
-        fresh = [secret for secret in lent.scrub if secret not in self._secrets]
-        if fresh:
-            self._secrets |= dict.fromkeys(fresh)
-            self._secrets = dict.fromkeys(list(self._secrets)[-MAX_SCRUBBED:])
-            self.scrubber = Scrubber(self._secrets)
+        if not lent.scrub:
+            return
+        before = self._secrets.keys()
+        secrets = {secret: None for secret in self._secrets if secret not in lent.scrub} | dict.fromkeys(lent.scrub)
+        self._secrets = dict.fromkeys(list(secrets)[-MAX_SCRUBBED:])
+        if self._secrets.keys() != before:
+            self.scrubber = Scrubber((*self._from_start, *self._secrets))
 
     # -- what happens, messages aside
 
