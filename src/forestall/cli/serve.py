@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import os
+import resource
 import sys
 import time
 from contextlib import suppress
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from forestall.home import Home
+from forestall.pep.mcp import memory
 
 PATIENCE_S = 5.0
 """Seconds that a start on demand waits for a decision point that is just ending, or just starting."""
@@ -60,6 +62,7 @@ def serve(home: Home, *, on_demand: bool, idle_exit_s: float | None) -> int:
     from forestall.wire import build
 
     os.umask(0o077)
+    _close_memory()
     prepare(home)
     config = load(home)
     path = socket_path(home, config)
@@ -85,6 +88,12 @@ def serve(home: Home, *, on_demand: bool, idle_exit_s: float | None) -> int:
     finally:
         lock.release()
     return 0
+
+
+def _close_memory() -> None:
+    """Keys and credentials are in it: other processes of this user do not read it, and no core file has it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    memory.hide()
 
 
 async def _serve(kind: Any, parts: Any, listener: Any, idle: float | None) -> None:
