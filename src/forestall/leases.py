@@ -57,7 +57,11 @@ class Book:
         orphans = [
             (one.lease, one.why) for name, one in self.failing.items() if name not in names and not one.lease.task
         ]
-        self.failing = {name: one for name, one in self.failing.items() if name in names or not one.lease.task}
+        self.failing = {
+            name: one
+            for name, one in self.failing.items()
+            if name in names or not one.lease.task or self._lending.is_ending(name)
+        }
         return [(lease, why) for lease, why in (*found, *orphans) if self._again_at(lease.name) <= at]
 
     def _again_at(self, name: str) -> int:

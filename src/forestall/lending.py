@@ -133,7 +133,7 @@ class Lending:
         if grant is None or at >= grant.expires_at:
             raise CannotDo(Reason.TASK_ENDED)
         self._require_fitting(one, permit, grant, at)
-        rights = one.broker.plan(permit, action, grant)
+        rights = one.broker.plan(permit, action, _narrowed(grant, one))
         if one.scope is Scope.TASK and (there := self._there(one, grant, rights, at)) is not None:
             return there
         return self._planned(one, permit, grant, rights, at)
@@ -149,6 +149,8 @@ class Lending:
             raise CannotDo(Reason.OUT_OF_SCOPE, f"`{one.name}` is for reads only")
         if one.place is not None and one.place.at_start and not permit.tool.startswith(f"{SERVER}/"):
             raise CannotDo(Reason.UNAVAILABLE, f"`{one.name}` is there from a server's start, and put into no call")
+        if one.server and permit.tool.partition("/")[0] not in {one.server, SERVER}:
+            raise CannotDo(Reason.OUT_OF_SCOPE, f"`{one.name}` is for the server {one.server} alone")
         if one.revoke_at is not None and reaches(self._risk(grant, at), one.revoke_at):
             raise CannotDo(Reason.FORBIDDEN, f"at this risk nobody is given `{one.name}`")
 
@@ -221,6 +223,7 @@ class Lending:
 
     def _make(self, held: Held) -> Secret:
         """In a thread: ask, and keep what it takes to end it."""
+        is_good = False
         try:
             lease, broker = replace(held.lease, expires_at=held.until), held.made_by.broker
             secret = broker.issue(lease)
@@ -231,18 +234,22 @@ class Lending:
                 self._escrow.keep(lease.name, secret.handle)
             if lease.place is not None:
                 fill(lease.place, secret.fields)
+            is_good = True
         except BaseException as error:  # noqa: BLE001 - theirs may hold a secret
             raise translate(error) from None
         finally:
-            if self._answered(held) == LATE:
+            if self._answered(held, is_good=is_good) == LATE:
                 self._end_late(held)
         return secret
 
-    def _answered(self, held: Held) -> str:
-        """Its thread has the backend's answer. Why it is to be ended all the same, if it is."""
+    def _answered(self, held: Held, *, is_good: bool) -> str:
+        """Its thread has the backend's answer. Why it is to be ended all the same, if it is.
+
+        What is not good, because it could not be kept or does not fit its place, is handed to nobody.
+        """
         with self._lock:
             held.is_asking = False
-            if held.lease.scope is Scope.TASK and not held.condemned:
+            if held.lease.scope is Scope.TASK and is_good and not held.condemned:
                 self._of_task[held.lease.task, held.made_by.name] = held
             elif held.secret is not None:
                 held.secret = replace(held.secret, fields={})
@@ -426,13 +433,25 @@ class Lending:
             grant,
             self._state.stopped(lease.task),
             settled=lease.permit not in running,
-            risk=self._risk(grant, at) if grant is not None and level is not None else None,
+            risk=self._risk_of(grant, at) if grant is not None and level is not None else None,
             revoke_at=level,
             until=held.until if held is not None else 0,
             is_ours=held is not None,
             condemned=held.condemned if held is not None else "",
         )
         return over(lease, around)
+
+    def _risk_of(self, grant: Grant, at: int) -> Risk | None:
+        """A source that fails in a way of its own keeps no credential alive."""
+        try:
+            return self._risk(grant, at)
+        except Exception:  # noqa: BLE001 - whatever it is, and with it all others would live on
+            return Risk.HIGH
+
+    def is_ending(self, name: str) -> bool:
+        """Is its backend asked to end it just now?"""
+        held = self._held.get(name)
+        return held is not None and held.is_ending
 
     def alive(self) -> Sequence[tuple[int, Lease]]:
         """Those that the log has no end of, with when each was written down."""
@@ -544,6 +563,11 @@ class Lending:
     def _changed(self) -> None:
         for callback in self.on_change:
             callback()
+
+
+def _narrowed(grant: Grant, one: CredentialClass) -> Grant:
+    """What a task's credential may be good for: one that is for reads only is for nothing else that the task may do."""
+    return replace(grant, effects=grant.effects & {Effect.READ}) if one.reads_only else grant
 
 
 def _is_renewed(one: CredentialClass) -> bool:

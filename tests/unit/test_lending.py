@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ from forestall.adapter.store.state import LogState
 from forestall.core.ask import CannotDo
 from forestall.core.effects import Effect
 from forestall.core.entry import Entry, closed, leased, opened, revoked
-from forestall.core.model import Lease, Permit, Risk, Scope
+from forestall.core.model import Grant, Lease, Permit, Risk, Scope
 from forestall.core.reason import Reason
 from forestall.credentials import load_credentials
 from forestall.home import Home
+from forestall.leases import Book
 from forestall.lending import Lending
 from forestall.port import Written
 from forestall.testing.ledger import MemoryLedger
@@ -277,3 +279,69 @@ def test_with_its_task_everything_is_due_and_a_plan_without_a_record_is_forgotte
     books.lending.forget_stray()
     assert set(books.lending._held) == {lease.name}
     assert lease.scope is Scope.TASK
+
+
+def test_a_tasks_credential_that_is_for_reads_only_is_planned_for_nothing_else_of_the_task(books_of: Any) -> None:
+    books = books_of('scope = "task"\nreads_only = true\n')
+    asked: list[frozenset[Effect]] = []
+
+    def plan(_permit: Permit, _action: object, grant: Grant) -> dict[str, Any]:
+        asked.append(grant.effects)
+        return {}
+
+    one = books.lending.classes["desk"]
+    broker = SimpleNamespace(plan=plan, traits=one.broker.traits, close=lambda: None)
+    books.lending.classes = {"desk": replace(one, broker=broker)}
+    assert Effect.WRITE in GRANT.effects
+    books.planned(replace(PERMIT, effects=frozenset({Effect.READ})))
+    assert asked == [frozenset({Effect.READ})]
+
+
+def test_one_that_is_for_a_server_is_put_into_no_call_of_another(books_of: Any, desk: Desk) -> None:
+    place = 'place = { where = "header", name = "T", template = "{token}" }\n'
+    other = books_of(f'scope = "task"\nserver = "other"\n{place}')
+    assert reason_of(other.planned) is Reason.OUT_OF_SCOPE
+    assert books_of(f'scope = "task"\nserver = "{PERMIT.tool.partition("/")[0]}"\n{place}').planned()
+    assert desk.asked == []
+
+
+def test_a_tasks_credential_whose_handle_is_not_kept_is_handed_to_no_other_call(
+    books_of: Any, home: Home, desk: Desk
+) -> None:
+    books = books_of('scope = "task"\nunnamed = true\n')
+    home.run.mkdir(parents=True, exist_ok=True)
+    (home.run / "leases").write_text("where a folder should be")
+    lease = books.planned()
+    _, future = books.lending._begin(lease)
+    assert isinstance(future.exception(WAIT_S), CannotDo)
+    assert len(desk.live) == 1
+    assert books.lending.plan(replace(PERMIT, id="2" * 32), action()).secret is None
+
+
+def test_one_that_a_backend_hangs_on_ending_stays_among_those_that_fail(books_of: Any, desk: Desk) -> None:
+    books = books_of("")
+    book = Book(books.lending, lambda: books.now, lambda _said: None)
+    lease = books.issued()
+    desk.fault(revoke="slow")
+    books.write(closed(GRANT.task, "done", NOW))
+    for due, why in book.due():
+        with pytest.raises(CannotDo) as caught:
+            books.lending.revoke(due)
+        book.failed(due, why, caught.value)
+    books.now += 60_000
+    assert book.due() == []
+    (row,) = book.rows()
+    assert (row["name"], row["state"], row["why"]) == (lease.name, "failing", "task_ended")
+    desk.fault()
+
+
+def test_risk_that_cannot_be_told_keeps_nothing_alive(books_of: Any) -> None:
+    books = books_of('scope = "task"\nrevoke_at = "high"\n')
+    lease = books.issued()
+    assert books.lending.due() == []
+
+    def fails(_grant: Grant, _at: int) -> Risk:
+        raise KeyError("a fault of the source's own")
+
+    books.lending._risk = fails
+    assert [(one.name, why) for one, why in books.lending.due()] == [(lease.name, "risk")]

@@ -105,6 +105,35 @@ def test_a_tasks_credential_ends_with_the_task_or_with_the_program(home: Home, d
     assert whys(home) == ["task_ended", "stopped"]
 
 
+def test_a_backend_that_hangs_keeps_nobody_elses_credential_alive(home: Home, desk: Desk) -> None:
+    """Nor does it keep the program from ending."""
+    other = Desk(home.root / "other")
+    home.credentials.write_text(
+        f'{CLASS}scope = "task"\n[credentials.other]\nbackend = "files"\npath = "other"\nscope = "task"\n'
+    )
+    (home.policy / "own.cedar").write_text(
+        '@id("a") @credential("desk") permit (principal, action == Action::"shop/write", resource);'
+        '@id("b") @credential("other") permit (principal, action == Action::"shop/pay", resource);'
+    )
+    (home.root / "forestall.toml").write_text("[serve]\ncredential_timeout_ms = 60000\n")
+    with Guard.open(home.root, name="shop") as guard:
+
+        @guard.tool(effects={"write"})
+        def write() -> None: ...
+
+        @guard.tool(effects={"write"})
+        def pay() -> None: ...
+
+        desk.fault(revoke="slow")
+        with guard.task("write, and pay"):
+            write()
+            pay()
+        until(lambda: not other.live)
+        assert len(desk.live) == 1
+        desk.fault()
+    assert desk.live == set()
+
+
 def test_what_a_killed_program_left_is_ended_by_the_next(home: Home, desk: Desk, tmp_path: Path) -> None:
     program = f"""
 import os, signal, sys

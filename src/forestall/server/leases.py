@@ -35,7 +35,7 @@ class Leases:
     """On one loop."""
 
     def __init__(self, parts: Parts, say: Callable[[str], None]) -> None:
-        self._parts, self._lending = parts, parts.lending
+        self._parts, self._lending, self._say = parts, parts.lending, say
         self.book = Book(parts.lending, parts.now, say)
         self._handlers = handlers(parts, directory="")
         self._loop = asyncio.get_running_loop()
@@ -56,7 +56,10 @@ class Leases:
         self._lending.keep_only_known()
         while True:
             self._woken.clear()
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - whatever it is, credentials that are over have to end
+                self._say(f"Which credentials are over could not be told ({type(error).__name__})")
             with suppress(TimeoutError):  # not `wait_for`, which in Python 3.11 can lose a cancellation
                 async with asyncio.timeout(self.book.pause_s()):
                     await self._woken.wait()

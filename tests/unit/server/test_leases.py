@@ -315,6 +315,31 @@ def test_what_was_seen_where_it_must_not_be_ends_though_its_task_goes_on(home: H
     assert whys(home) == ["leaked"]
 
 
+def test_a_fault_while_it_looks_does_not_end_the_keeper(
+    home: Home, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(home, 'scope = "task"\n')
+
+    async def scenario(point: Point) -> None:
+        failed = asyncio.Event()
+
+        def fails() -> list[Any]:
+            failed.set()
+            raise KeyError("a fault of our own")
+
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            with monkeypatch.context() as patch:
+                patch.setattr(point.leases.book, "due", fails)
+                point.leases.wake()
+                await failed.wait()
+        await until_async(lambda: alive(point) == 0)
+        assert desk.live == set()
+
+    play(home, scenario)
+    assert whys(home) == ["task_ended"]
+
+
 def test_at_the_end_of_the_process_nothing_lives(home: Home, desk: Desk) -> None:
     write(home, 'scope = "task"\n')
 
