@@ -102,11 +102,16 @@ class Parts:
 
     def reload(self) -> None:
         """Take in the rules as they are on disk now; where they do not check, keep the old and raise SetupError."""
-        rules, held = load_rules(self.home), self.tokens
-        self.lending.take(self._classes(rules))
-        self.tokens = renew(held, self.home, now=self.now, issuer=self.issuer)
-        self.rules = rules
-        self.permits = self.permits.renew(self.home, self.now())
+        rules, held, lent = load_rules(self.home), self.tokens, self.lending.classes
+        classes = self._classes(rules)
+        try:
+            permits = self.permits.renew(self.home, self.now())
+            tokens = renew(held, self.home, now=self.now, issuer=self.issuer)
+        except SetupError:
+            close_all(one for name, one in classes.items() if one is not lent.get(name))
+            raise
+        self.lending.take(classes)
+        self.tokens, self.rules, self.permits = tokens, rules, permits
         publish(self.permits, self.home, self.state.epoch, self.now())
         self.runaways.renew()
         if held is not None and (self.tokens is None or self.tokens.verifiers is not held.verifiers):

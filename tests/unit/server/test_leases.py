@@ -384,6 +384,20 @@ def test_one_that_cannot_be_renewed_ends_and_the_next_call_makes_another(home: H
     assert whys(home) == ["expired", "task_ended"]
 
 
+def test_a_reload_that_fails_changes_no_class(home: Home, desk: Desk) -> None:
+    async def scenario(point: Point) -> None:
+        before = point.parts.lending.classes
+        write(home, "lifetime_s = 7\n")
+        (home.root / "identity.toml").write_text("not = [settings")
+        assert "stays in force" in await point.reload()
+        assert point.parts.lending.classes is before
+        (home.root / "identity.toml").unlink()
+        assert not await point.reload()
+        assert point.parts.lending.classes["desk"].lifetime_ms == 7000
+
+    play(home, scenario)
+
+
 def test_a_reload_that_takes_a_class_away_leaves_its_credentials_to_who_made_them(home: Home, desk: Desk) -> None:
     write(home, 'scope = "task"\n')
 
