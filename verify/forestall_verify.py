@@ -394,9 +394,11 @@ class Stream:
             report.opened += 1
 
     def _require_commitment(self, plain: bytes, entry: bytes, at: int) -> None:
-        """A payload of arguments has the form {"arguments":A,"paths":P,"salt":S}, `paths` where there are any.
+        """A payload of arguments has the form {"arguments":A,"paths":P,"references":R,"salt":S}; P and R where there
+        are any.
 
-        The entry commits to SHA-256(salt || A) as `arguments`, and to SHA-256(salt || P) as `paths`.
+        The entry commits to SHA-256(salt || A) as `arguments`, to SHA-256(salt || P) as `paths`, and to
+        SHA-256(salt || R) as `references`.
         """
         committed = parse_object(entry)
         if committed.get("arguments") is None:
@@ -406,7 +408,7 @@ class Stream:
         except RefusedError:
             raise self._refused(at, "the payload is not a JSON object in canonical form") from None
         salt = unbase64(forms.get("salt", b"").decode().strip('"'))
-        for name in ("arguments", "paths"):
+        for name in ("arguments", "paths", "references"):
             form = forms.get(name)
             found = None if form is None or salt is None else "sha256:" + sha256(salt + form).hexdigest()
             if committed.get(name) != found:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from forestall_edge.content import Content, file_digest
 from forestall_edge.permit import Permit
 from forestall_edge.refusal import Reason, Refused
 from forestall_edge.verifier import Verifier
@@ -59,6 +60,8 @@ class Demand:
     """Arguments that Forestall fills in with a credential after the decision (`hidden` in the catalogue): of every tool
     here, and covered by no permit.
     """
+    content: Content | None = file_digest
+    """Digests what an argument refers to, where a permit is for content; None: such permits are refused."""
     open: frozenset[str] = OPEN
     """Methods that pass without a permit."""
     passed: Callable[[Permit], None] = lambda _permit: None
@@ -92,7 +95,7 @@ class Demand:
         pin = None if self.pins is None else self.pins.get(name, "")
         tool = f"{self.server}/{name}"
         decided = {member: value for member, value in arguments.items() if member not in self.hidden}
-        self.passed(self.verifier.verify(given.permit, given.proof, tool, decided, pin=pin))
+        self.passed(self.verifier.verify(given.permit, given.proof, tool, decided, pin=pin, content=self.content))
         return rest
 
 

@@ -6,7 +6,7 @@ The rules, in the order of the code:
  2. It is ours: issuer, audience, and the instance that it names.
  3. It is in time, was issued since the burns are kept, and not before the last order that was heard of.
  4. Whoever presents it holds its key, and made the proof for this permit and this request, now.
- 5. It is for this tool, as it is here, and for the arguments that were received here.
+ 5. It is for this tool, as it is here, for the arguments that were received here, and for the content that they name.
  6. Nobody has used it: the burn comes last, so that what is refused is not used up.
 """
 
@@ -16,11 +16,12 @@ import hashlib
 import hmac
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from forestall_edge.burns import Burns
 from forestall_edge.canonical import NotJson, canonical, digest
+from forestall_edge.content import Content, bound, text_at
 from forestall_edge.keys import Keys
 from forestall_edge.permit import MAX_LIFE_S, MAX_PERMIT, TYPE, Permit, read_permit
 from forestall_edge.proof import Presenters
@@ -81,7 +82,7 @@ class Verifier:
         arguments: Any,
         *,
         pin: str | None = None,
-        refs: Mapping[str, str] | None = None,
+        content: Content | None = None,
         method: str = METHOD,
         url: str | None = None,
     ) -> Permit:
@@ -93,7 +94,7 @@ class Verifier:
             tool: `server/tool` that is asked for.
             arguments: as they were received and will be used; a JSON value.
             pin: of the tool's definition here; None where it is not known.
-            refs: digests of referenced content, as it is here; None where none was looked at.
+            content: digests what a text in the arguments refers to here; None: a permit with `refs` is refused.
             method: of the request.
             url: of the request, without its query; None for the audience itself.
 
@@ -108,7 +109,8 @@ class Verifier:
         self._presenters.require_proof(
             proof, permit=token, key=permit.key, method=method, url=where, now=now, skew=self._skew
         )
-        _require_for(permit, tool, arguments, pin, refs)
+        _require_for(permit, tool, arguments, pin)
+        _require_content(permit, arguments, content)
         self._heard(permit.epoch)
         self._burns.burn(_key(permit), permit.expires_at + self._skew, int(now))
         return permit
@@ -151,19 +153,26 @@ class Verifier:
                 self._epoch = max(self._epoch, epoch)
 
 
-def _require_for(permit: Permit, tool: str, arguments: Any, pin: str | None, refs: Mapping[str, str] | None) -> None:
+def _require_for(permit: Permit, tool: str, arguments: Any, pin: str | None) -> None:
     if permit.tool != tool:
         raise Refused(Reason.OTHER_TOOL)
     if pin is not None and permit.pin != pin:
         raise Refused(Reason.OTHER_PIN)
     try:
-        found = digest(arguments)
+        found = digest(bound(arguments, permit.refs) if permit.refs else arguments)
     except NotJson as error:
         raise Refused(Reason.BAD_ARGUMENTS, str(error)) from None
     if not hmac.compare_digest(found.encode(), permit.arguments.encode()):
         raise Refused(Reason.OTHER_ARGUMENTS)
-    if refs is not None and dict(refs) != dict(permit.refs):
-        raise Refused(Reason.OTHER_CONTENT)
+
+
+def _require_content(permit: Permit, arguments: Any, content: Content | None) -> None:
+    """Last before the burn: it may have to read a file."""
+    for pointer, wanted in permit.refs.items():
+        if content is None:
+            raise Refused(Reason.OTHER_CONTENT, "nobody looks at content here")
+        if not hmac.compare_digest(content(text_at(arguments, pointer)).encode(), wanted.encode()):
+            raise Refused(Reason.OTHER_CONTENT)
 
 
 def _key(permit: Permit) -> bytes:

@@ -53,6 +53,7 @@ from forestall.core.model import Action, Facts, Grant, Permit, Tool
 from forestall.core.own import SERVER
 from forestall.core.place import Where
 from forestall.core.reason import Reason
+from forestall.core.refer import with_references
 from forestall.core.runaway import Pace, Runaways
 from forestall.core.task import OPEN
 from forestall.credentials import Credentials, close_all, load_credentials, owner_of
@@ -399,7 +400,8 @@ def gather(parts: Parts, ask: Gather, directory: str, known: Label = CLEAN) -> F
     labels = parts.state.labels(ask.action.task).join(known)
     depth = ask.grant.depth if ask.grant is not None else 0
     repute = parts.risks.read(ask.grant, ask.action.at)
-    return parts.facts.gather(ask.tool, ask.action.arguments, labels, depth, directory, repute)
+    facts = parts.facts.gather(ask.tool, ask.action.arguments, labels, depth, directory, repute)
+    return with_references(facts, ask.tool, ask.action) if ask.tool.references else facts
 
 
 def _about_a_task(parts: Parts, ask: Gather, known: Label) -> Facts:

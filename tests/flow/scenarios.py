@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
-from forestall.core.approval import Approver, Consent
+from forestall.core.approval import Approver, Consent, binding_of
 from forestall.core.ask import (
     CannotDo,
     Confirm,
@@ -82,6 +82,9 @@ def approved(ruling: Ruling, *consents: Consent, **more: Any) -> dict[str, Any]:
 
 SMALL = replace(GRANT, budget={Quantity.BYTES: 100}, per_call={Quantity.BYTES: 2})
 FILLED = replace(TOOL, hidden=frozenset(ACTION.arguments))
+LOOSE = replace(facts(), unbound=("path",))
+FIRM = replace(facts(), references={"path": ("sha256:" + "c" * 64,)})
+OTHER = replace(FIRM, references={"path": ("sha256:" + "d" * 64,)})
 FORBIDDEN = Ruling(Decision.DENY, "b", "s", Reason.FORBIDDEN, ("no",))
 WAITS = replace(PERMITTED, after_upstream=True)
 EMPTY_PERMIT = Ruling(Decision.PERMIT, "b", "s")
@@ -139,6 +142,21 @@ SCENARIOS = [
     Scenario("approved too long ago", approved(HELD, consent(expires_at=NOW)), Reason.APPROVAL_EXPIRED),
     Scenario("declined", approved(HELD) | {"said": Reason.NOT_APPROVED}, Reason.NOT_APPROVED),
     Scenario("approved and forbidden", approved(HELD, consent()) | {"ruling": FORBIDDEN}, Reason.FORBIDDEN),
+    Scenario("its content is bound", {"facts": FIRM}),
+    Scenario("its content may change", {"facts": LOOSE}, Reason.MISSING_CONTEXT),
+    Scenario("its content may change, and people are asked", {"facts": LOOSE, "ruling": HELD}, Reason.NEEDS_APPROVAL),
+    Scenario("its content may change, and people agreed", approved(HELD, consent(), facts=LOOSE)),
+    Scenario("approved with its content", approved(HELD, consent(), facts=FIRM)),
+    Scenario(
+        "approved with other content",
+        approved(HELD, consent(), facts=FIRM, shown={"binding": binding_of(ACTION, OTHER)}),
+        Reason.NEEDS_APPROVAL,
+    ),
+    Scenario(
+        "approved with content, and it may change by now",
+        approved(HELD, consent(), facts=LOOSE, shown={"binding": binding_of(ACTION, FIRM)}),
+        Reason.NEEDS_APPROVAL,
+    ),
     Scenario("approved and out of budget", approved(HELD, consent(), budget=0), Reason.BUDGET),
     *(
         Scenario(f"approved with another {name}", approved(HELD, consent(), shown={name: other}), Reason.NEEDS_APPROVAL)
@@ -220,6 +238,7 @@ def reference(world: World, asked: Action) -> Reason | None:
         (ruling and ruling.decision is Decision.HOLD and (refused := _unapproved(world, asked, known)), refused),
         (ruling and ruling.decision is Decision.DENY, ruling and ruling.reason),
         (ruling and not ruling.policies, Reason.NO_POLICY),
+        (ruling and ruling.decision is Decision.PERMIT and known.unbound, Reason.MISSING_CONTEXT),
         (world.budget < 1, Reason.BUDGET),
         (world.stopped is not None, world.stopped),
         (ruling and ruling.credential and world.lease is BEYOND, Reason.OUT_OF_SCOPE),
@@ -306,6 +325,7 @@ def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
         "12 withheld what one call may have": not world.faults and _is_withheld(outcome) and not _is_too_much(world),
         "13 released what holds a credential": isinstance(outcome, Done) and _is_leaked(world),
         "13 withheld what holds none": _reason(outcome) is Reason.LEAKED and not _is_leaked(world),
+        "14 the permit is for other content": any(_other_content(world, ask) for ask in _all(world.asked, Perform)),
         "2 permit not durable (promise 2)": any(e.kind == Kind.PERMITTED and not e.durable for e in world.entries),
         "2 permit does not expire (promise 3)": any(_immortal(ask.permit) for ask in _all(world.asked, Perform)),
         "10 released without having been confirmed (promise 8)": _acts_unconfirmed(world),
@@ -318,6 +338,11 @@ def broken_rules(scenario: Scenario, world: World, outcome: Any) -> list[str]:
 def _is_too_much(world: World) -> bool:
     result = world.result
     return world.grant == SMALL and isinstance(result, Result) and result.used.get(Quantity.BYTES, 3) > 2
+
+
+def _other_content(world: World, ask: Any) -> bool:
+    bound = (world.facts or facts()).references
+    return ask.permit.refs != {f"/{name}": digest for name, (digest,) in bound.items()}
 
 
 def _is_leaked(world: World) -> bool:

@@ -50,6 +50,7 @@ _TOOL = (
     "reversible",
     "opaque",
     "hidden",
+    "references",
     "accept_undeclared",
     "accept_duplicate",
     "from",
@@ -220,6 +221,7 @@ def _statement(page: Page, server: str, name: str, table: object, definitions: M
         reversible=at.boolean(values, "reversible"),
         opaque=at.texts(values, "opaque"),
         hidden=at.texts(values, "hidden"),
+        references=at.texts(values, "references"),
         accept_undeclared=at.boolean(values, "accept_undeclared"),
         accept_duplicate=at.boolean(values, "accept_duplicate"),
     )
@@ -275,9 +277,22 @@ def _require_fit(at: Page, said: Statement, definition: Definition) -> None:
     for key, names in (("control", said.control), ("content", said.content), ("opaque", said.opaque)):
         if (stray := sorted(set(names) - known)) and names_all_arguments(definition):
             at.fail(f"the tool has no argument {stray[0]!r}{meant(stray[0], known)}.", key)
+    _require_references(at, said, definition)
     for pointer in said.record_of:
         if not _POINTER.fullmatch(pointer):
             at.fail(f"{pointer!r} in `record_of` is no JSON pointer; it starts with '/'.", "record_of")
+
+
+def _require_references(at: Page, said: Statement, definition: Definition) -> None:
+    """A reference is a control argument that the schema names: a text, or an array of texts."""
+    tool = effective("", definition, said)
+    for name in said.references:
+        if name not in argument_names(definition):
+            at.fail(f"the tool has no argument {name!r}{meant(name, argument_names(definition))}.", "references")
+        if name not in tool.control:
+            at.fail(f"{name!r} is not control: what a call uses the content of, it chooses.", "references")
+        if name in said.opaque:
+            at.fail(f"{name!r} is opaque, and a path that is not looked at binds nothing.", "references")
 
 
 def _require_hidden(at: Page, said: Statement, definition: Definition) -> None:

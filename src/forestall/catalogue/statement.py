@@ -46,6 +46,7 @@ class Statement:
     reversible: bool = False
     opaque: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
     accept_undeclared: bool = False
     accept_duplicate: bool = False
 
@@ -89,6 +90,7 @@ def effective(server: str, definition: Definition, said: Statement) -> Tool:
         accept_undeclared=said.accept_undeclared,
         accept_duplicate=said.accept_duplicate,
         hidden=hidden,
+        references=frozenset(said.references),
         input_schema=without(input_schema(definition), hidden),
     )
 

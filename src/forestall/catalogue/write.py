@@ -37,7 +37,8 @@ _HEAD = """\
 #   from      where each fact comes from; to accept a proposal, correct it and write "declared"
 #   pin       digest of the definition in {server}.json that was reviewed; a server that sends another is quarantined
 #
-# The rest is in docs/catalogue.md: record_of, reversible, opaque, hidden, accept_undeclared, accept_duplicate.
+# The rest is in docs/catalogue.md: record_of, reversible, opaque, hidden, references, accept_undeclared,
+# accept_duplicate.
 
 format = {format}
 server = {name}
@@ -95,7 +96,7 @@ def accept_change(text: str, server: str, said: Statement, definition: Definitio
     document: Any = tomlkit.parse(text)
     table = document["tools"][definition["name"]]
     if names_all_arguments(definition):
-        for key in {"control", "content", "opaque", "hidden"} & set(table):
+        for key in {"control", "content", "opaque", "hidden", "references"} & set(table):
             table[key] = [name for name in table[key] if name in argument_names(definition)]
     graver = hinted(definition) - said.effects - {Effect.READ}
     if graver:

@@ -47,6 +47,10 @@ The arguments are shown: they are opened with the payload key of this home. `for
 """
 
 
+SEALED = ("arguments", "paths", "references")
+"""What an entry about a call commits to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the ledger holds of one decision."""
@@ -60,6 +64,8 @@ class Found:
     """None where they are erased or there is no key to open them."""
     paths: Mapping[str, Any]
     """By name of an argument: where the paths that it names really led."""
+    references: Mapping[str, Any]
+    """By name of an argument: digests of the content that it refers to."""
     orders: tuple[Written, ...] = ()
     """About its task, or one above it, where one of them is why."""
     leases: tuple[Written, ...] = ()
@@ -121,7 +127,9 @@ def examine(home: Home, name: str) -> Account:
         tool = known.find(found.body["tool"]) or OWN.get(found.body["tool"])
         if tool is None:
             return Account(found, None, ("The tool is not in the catalogue, so no policy was asked.",))
-        explanation = explain(engine, question_of(found.body, found.arguments, tool, found.task, found.paths))
+        explanation = explain(
+            engine, question_of(found.body, found.arguments, tool, found.task, found.paths, found.references)
+        )
     except (InvalidInput, SetupError) as error:
         return Account(found, None, (str(error),))
     if engine.digest != found.body.get("policy_digest"):
@@ -163,25 +171,29 @@ def _sealer(home: Home) -> Any:
         return None
 
 
-def _sealed(reader: LogReader, decision: Written) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
-    """Arguments and real paths as they were sealed, found to be what the decision commits to; None if unreadable."""
+def _sealed(
+    reader: LogReader, decision: Written
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any], Mapping[str, Any]]:
+    """Arguments, real paths and digests of content as they were sealed, found to be what the decision commits to; None
+    if unreadable.
+    """
     try:
         sealed = reader.unseal(decision.position)
     except SetupError:
-        return None, {}
+        return None, {}, {}
     if sealed is None:
-        return None, {}
+        return None, {}, {}
     try:
         opened = json.loads(sealed)
         salt = base64.b64decode(opened["salt"], validate=True)
-        forms = {name: opened[name] for name in ("arguments", "paths") if name in opened}
+        forms = {name: opened[name] for name in SEALED if name in opened}
     except (ValueError, KeyError, TypeError, binascii.Error):
         raise Tampered("What was sealed beside the decision is not what Forestall seals.") from None
-    for name in ("arguments", "paths"):
+    for name in SEALED:
         form = "sha256:" + hashlib.sha256(salt + canonical(forms[name])).hexdigest() if name in forms else None
         if form != decision.body.get(name):
             raise Tampered(f"The {name} that were sealed are not those that the decision commits to.")
-    return forms["arguments"], forms.get("paths", {})
+    return forms["arguments"], forms.get("paths", {}), forms.get("references", {})
 
 
 # -- for people
@@ -218,6 +230,11 @@ def _facts(found: Found) -> Iterator[str]:
         yield f"arguments  {json.dumps(found.arguments)}"  # ASCII: an agent wrote it, and this is a terminal
     for name, each in found.paths.items():
         yield f"path       {name} leads to {', '.join(json.dumps(one['real']) for one in each)}"
+    for name, digests in found.references.items():
+        yield f"content    of {name}: {', '.join(digests)}"
+    yield from (
+        f"content    of {name}: not bound, it could change after the decision" for name in body.get("unbound", ())
+    )
     if "effects" in body:
         yield f"effects    {', '.join(body['effects'])} ({body['confidence']})"
         yield f"seen       {body['seen']['integrity']}, {body['seen']['confidentiality']}"
@@ -295,6 +312,7 @@ def as_json(account: Account) -> dict[str, Any]:
         "task": dict(found.task) or None,
         "arguments": found.arguments,
         "paths": dict(found.paths),
+        "references": dict(found.references),
         "orders": [dict(entry.body) for entry in found.orders],
         "credentials": names_of(found),
         "leases": [dict(entry.body) for entry in found.leases],

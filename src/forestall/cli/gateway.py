@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         presenter=_presenter,
         url=args.url or "",
         account=None if args.run_as is None else Account.find(args.run_as),
+        copies=Path("/run/forestall") if args.run_as is not None else home.run / "copies",
         prove=None if args.grant is None else _prover(args.grant),
         directory=os.path.abspath(os.path.expanduser(args.directory)) if args.directory else None,  # noqa: PTH100, PTH111
     )

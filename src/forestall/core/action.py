@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from forestall.core.canonical import canonical
-from forestall.core.model import Action, Json
+from forestall.core.model import NOTHING, Action, Json, Reference
 
 
 def ask_for(
@@ -19,6 +19,7 @@ def ask_for(
     salt: bytes,
     at: int,
     proof: object,
+    refs: Mapping[str, Reference] = NOTHING,
 ) -> Action:
     """A call that wants deciding. `action_id` and `salt` are random: 128 bits or more each.
 
@@ -27,4 +28,4 @@ def ask_for(
     """
     form = canonical(arguments)
     digest = "sha256:" + hashlib.sha256(form).hexdigest()
-    return Action(action_id, task, tool, pin, arguments, form, digest, salt, at, proof)
+    return Action(action_id, task, tool, pin, arguments, form, digest, salt, at, proof, refs)

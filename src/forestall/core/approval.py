@@ -2,7 +2,8 @@
 
 The rules, each with a test in the same words:
 
- 1. An approval counts for the action that was shown and for no other: task, tool, pin, arguments, where its paths lead.
+ 1. An approval counts for the action that was shown and for no other: task, tool, pin, arguments, where its paths lead,
+    the content that it refers to.
  2. It counts under the policies that asked for it, and the requirement that they make now is met by those who approved.
  3. A quorum is of distinct persons, and nobody who asks is one of them, unless policy says `local` in so many words.
  4. It counts until it expires, and once.
@@ -22,7 +23,7 @@ from forestall.core.canonical import canonical_plain, digest
 from forestall.core.effects import Confidence, Effect
 from forestall.core.grant_json import effects_from_json, label_from_json, subject_from_json
 from forestall.core.label import Label
-from forestall.core.model import Action, Approval, Assurance, Facts, RealPath, Ruling, Subject
+from forestall.core.model import NOTHING, Action, Approval, Assurance, Facts, RealPath, Ruling, Subject
 from forestall.core.reason import Reason
 
 LOCAL = "local"
@@ -88,14 +89,21 @@ class Unfit(StrEnum):
     NOT_NAMED = "not_named"
 
 
-def binding(arguments: str, paths: Mapping[str, tuple[RealPath, ...]]) -> str:
+def binding(
+    arguments: str,
+    paths: Mapping[str, tuple[RealPath, ...]],
+    references: Mapping[str, Sequence[str]] = NOTHING,
+) -> str:
     """Digest of what exactly would be done. `arguments`: the digest of the canonical arguments."""
     led = {name: [[path.real, path.inside] for path in found] for name, found in paths.items()}
-    return digest({"arguments": arguments, "paths": canonical_plain(led).decode()} if led else {"arguments": arguments})
+    used = {name: list(found) for name, found in references.items()}
+    parts = {"paths": canonical_plain(led).decode()} if led else {}
+    parts |= {"references": canonical_plain(used).decode()} if used else {}
+    return digest({"arguments": arguments, **parts})
 
 
 def binding_of(action: Action, facts: Facts) -> str:
-    return binding(action.digest, facts.paths)
+    return binding(action.digest, facts.paths, facts.references)
 
 
 def judge(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -41,7 +41,7 @@ FORMAT = 1
 
 HELD = (
     *("task", "tool", "pin", "arguments", "paths", "subject", "effects", "confidence", "seen", "reaches_own_files"),
-    *("depth", "approvals", "policies", "policy_digest", "slice_digest"),
+    *("depth", "references", "unbound", "approvals", "policies", "policy_digest", "slice_digest"),
 )
 """What a `held` entry says of its action, and every answer to it after it."""
 
@@ -278,20 +278,22 @@ class Opening:
     arguments: Mapping[str, Any] = field(repr=False)
     paths: Mapping[str, Any] = field(repr=False)
     salt: bytes = field(repr=False)
+    references: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
 
     @classmethod
     def read(cls, sealed: bytes) -> Opening:
         """Raises InvalidInput, KeyError, TypeError or ValueError where it is no such thing."""
         found = parse(sealed, max_bytes=len(sealed), max_depth=MAX_DEPTH + 1)
-        arguments, paths = found["arguments"], found.get("paths", {})
-        if not isinstance(arguments, dict) or not isinstance(paths, dict):
-            raise TypeError("arguments and paths are objects")
-        return cls(arguments, paths, base64.b64decode(found["salt"], validate=True))
+        arguments, paths, references = found["arguments"], found.get("paths", {}), found.get("references", {})
+        if not all(isinstance(part, dict) for part in (arguments, paths, references)):
+            raise TypeError("arguments, paths and references are objects")
+        return cls(arguments, paths, base64.b64decode(found["salt"], validate=True), references)
 
     @property
     def commitments(self) -> dict[str, str]:
         """As the entry's body has them."""
-        forms = {"arguments": self.arguments, **({"paths": self.paths} if self.paths else {})}
+        further = {"paths": self.paths, "references": self.references}
+        forms = {"arguments": self.arguments, **{name: form for name, form in further.items() if form}}
         return {
             name: "sha256:" + hashlib.sha256(self.salt + canonical(value)).hexdigest() for name, value in forms.items()
         }
@@ -301,7 +303,7 @@ class Opening:
         found = {
             name: tuple(RealPath(one["real"], one["inside"]) for one in paths) for name, paths in self.paths.items()
         }
-        return binding(digest(self.arguments), found)
+        return binding(digest(self.arguments), found, self.references)
 
 
 def quarantined(id: str, task: str, tool: str, *, seen: str, reviewed: str, change: str, at: int) -> Entry:  # noqa: A002 - as in Entry
@@ -320,12 +322,19 @@ def _about(action: Action, subject: Subject | None, facts: Facts | None) -> tupl
         "subject": subject_to_json(subject, acting=True) if subject else None,
         **(_facts(facts) if facts else {}),
     }
-    salt = b',"salt":"' + base64.b64encode(action.salt) + b'"}'
-    if facts is None or not facts.paths:
-        return body, b'{"arguments":' + action.canonical + salt
-    paths = canonical_plain(_paths(facts))
-    body["paths"] = commitment(action, paths)
-    return body, b'{"arguments":' + action.canonical + b',"paths":' + paths + salt
+    sealed = b'{"arguments":' + action.canonical
+    for name, form in _further(facts) if facts is not None else ():
+        body[name] = commitment(action, form)
+        sealed += b',"' + name.encode() + b'":' + form
+    return body, sealed + b',"salt":"' + base64.b64encode(action.salt) + b'"}'
+
+
+def _further(facts: Facts) -> Iterator[tuple[str, bytes]]:
+    """Where paths led, and digests of content: a short content could be guessed from its own, so sealed too."""
+    if facts.paths:
+        yield "paths", canonical_plain(_paths(facts))
+    if facts.references:
+        yield "references", canonical_plain({name: list(found) for name, found in facts.references.items()})
 
 
 def _facts(facts: Facts) -> dict[str, Any]:
@@ -337,6 +346,7 @@ def _facts(facts: Facts) -> dict[str, Any]:
         "depth": facts.depth,
         **({"risk": facts.risk.value} if facts.risk is not None else {}),
         **({"posture": dict(facts.posture)} if facts.posture else {}),
+        **({"unbound": list(facts.unbound)} if facts.unbound else {}),
     }
 
 

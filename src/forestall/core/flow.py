@@ -18,6 +18,7 @@ effects, and `tests/flow/test_mutants.py` breaks each of them and sees it caught
 11. A held action runs only where policy holds it and people's approvals count; each of them is used up by its permit.
 12. An output that is more than one call may have is released to nobody, and counts all the same.
 13. An output in which a credential came back is released to nobody.
+14. A call that uses content which may be another by then runs only where people agreed to it (`core.refer`).
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ from forestall.core.model import (
     Undone,
 )
 from forestall.core.reason import Reason
+from forestall.core.refer import against_unbound, by_pointer
 
 PERMIT_LIFETIME_MS = 10_000
 """How long after the question a permit may still start. Long enough for a busy machine, too short to hoard."""
@@ -120,6 +122,8 @@ def decide(action: Action, known: Known) -> Flow[Permit | Deny | Hold]:
     decision = conclude(ruling, action, tool, facts, grant)
     if isinstance(decision, Hold):
         return (yield from ask_people(decision, ruling, action, known))
+    if isinstance(decision, Permit) and (unbound := against_unbound(facts, ruling)):
+        return Deny(action.id, unbound.reason, ruling.policies, ruling.policy_digest, unbound.detail)
     return decision
 
 
@@ -141,6 +145,7 @@ def conclude(
             expires_at=action.at + PERMIT_LIFETIME_MS,
             credential=ruling.credential,
             limits=grant.per_call if grant is not None else NOTHING,
+            refs=by_pointer(action.arguments, facts.references) if facts.references else NOTHING,
         )
     if ruling.decision is Decision.HOLD:
         if not ruling.approvals or not all(approval.approvers for approval in ruling.approvals):

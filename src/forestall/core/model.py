@@ -127,6 +127,8 @@ class Tool:
     """Arguments that a credential fills in once the call is permitted. Who calls neither sees nor gives them, policy
     and schema do not know of them, and the digest of the arguments is without them.
     """
+    references: frozenset[str] = frozenset()
+    """Control arguments that name files whose content the call uses (`core.refer`)."""
     input_schema: Mapping[str, Json] = field(default_factory=_nothing, repr=False)
 
     @property
@@ -263,6 +265,16 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """Content that an argument names, as the enforcement point has copied it."""
+
+    digest: str
+    """`sha256:` over what will be used."""
+    real: str
+    """Where it was read: absolute, without links and `..`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """One tool call, asked for and not yet decided."""
 
@@ -283,6 +295,8 @@ class Action:
     at: int
     proof: object = field(repr=False)
     """Evidence of who is asking, as the identity port takes it."""
+    refs: Mapping[str, Reference] = field(default_factory=_nothing, repr=False)
+    """By JSON pointer into the arguments: content that the enforcement point holds a copy of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +325,10 @@ class Facts:
     """None where no source tells, or one that should does not: missing, and never harmless."""
     posture: Mapping[str, str] = field(default_factory=_nothing)
     """As `risk`, part by part."""
+    references: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing, repr=False)
+    """By name of an argument: digests of the content that it refers to, in order. Only where all of it is bound."""
+    unbound: tuple[str, ...] = ()
+    """Arguments that refer to content which may be another when it is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,6 +409,8 @@ class Permit:
     """Ids of those that it uses up."""
     limits: Mapping[Quantity, int] = field(default_factory=_nothing)
     """The most that the call may use, as its grant has it: what was reserved for it."""
+    refs: Mapping[str, str] = field(default_factory=_nothing)
+    """By JSON pointer into the arguments: the digest of the content that is used for what stands there."""
 
 
 @dataclass(frozen=True, slots=True)

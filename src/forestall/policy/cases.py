@@ -63,6 +63,8 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "posture": dict,
     "directory": str,
     "paths": dict,
+    "references": dict,
+    "unbound": list,
 }
 
 
@@ -131,6 +133,8 @@ def question(case: Case, tool: Tool) -> Question:
             {name: _paths(value, keys.get("directory", DIRECTORY)) for name, value in keys.get("paths", {}).items()},
             _risk(keys.get("risk", Risk.LOW)),
             _posture(keys.get("posture", {})),
+            {name: _digests(value) for name, value in keys.get("references", {}).items()},
+            tuple(map(str, keys.get("unbound", ()))),
         )
     except (ValueError, TypeError) as error:
         raise _bad(case, f"{error}") from None
@@ -199,6 +203,13 @@ def _posture(keys: Mapping[str, Any]) -> dict[str, str]:
     if not all(isinstance(value, str) for value in keys.values()):
         raise ValueError("`posture` holds texts")
     return dict(keys)
+
+
+def _digests(value: Any) -> tuple[str, ...]:
+    digests = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in digests):
+        raise ValueError("`references` holds digests")
+    return tuple(digests)
 
 
 def _paths(value: Any, directory: str) -> tuple[RealPath, ...]:

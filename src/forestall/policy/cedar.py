@@ -252,6 +252,15 @@ def _paths(found: Mapping[str, tuple[RealPath, ...]], compiled: Compiled) -> dic
     }
 
 
+def _references(found: Mapping[str, tuple[str, ...]], compiled: Compiled) -> dict[str, Any]:
+    kinds = compiled.context["references"]["attributes"]
+    return {
+        name: digests[0] if kinds[name]["type"] == "String" else list(digests)
+        for name, digests in found.items()
+        if name in kinds
+    }
+
+
 def _one(paths: tuple[RealPath, ...]) -> dict[str, Any]:
     (path,) = paths
     return {"real": path.real} if path.inside is None else {"real": path.real, "inside": path.inside}
@@ -291,6 +300,8 @@ _CONTEXT: Mapping[str, Callable[[Question, Slice], Any]] = MappingProxyType(
             question.subject.executable and executable_to_json(question.subject.executable)
         ),
         "own_files": lambda question, _: question.facts.reaches_own_files,
+        "unbound": lambda question, _: bool(question.facts.unbound),
+        "references": lambda question, part: _references(question.facts.references, part.compiled),
         "output": lambda question, _: _label(question.tool.output),
         "reversible": lambda question, _: question.tool.reversible,
         "risk": lambda question, _: question.facts.risk,

@@ -69,11 +69,12 @@ def question_of(
     tool: Tool,
     task: Mapping[str, Any],
     paths: Mapping[str, Any] = NOTHING,
+    references: Mapping[str, Any] = NOTHING,
 ) -> Question:
     """The question that a ledger entry answers.
 
-    `body`: the entry's; `task`: the body of the entry that opened the task, or nothing; `arguments` and `paths`: what
-    was sealed beside the entry.
+    `body`: the entry's; `task`: the body of the entry that opened the task, or nothing; `arguments`, `paths` and
+    `references`: what was sealed beside the entry.
 
     Raises:
         InvalidInput: the entry was written before the facts were gathered, or is not one of ours.
@@ -89,6 +90,8 @@ def question_of(
             {name: tuple(RealPath(one["real"], one["inside"]) for one in each) for name, each in paths.items()},
             Risk(body["risk"]) if "risk" in body else None,
             {str(name): str(value) for name, value in body.get("posture", {}).items()},
+            {name: tuple(map(str, digests)) for name, digests in references.items()},
+            tuple(map(str, body.get("unbound", ()))),
         )
         who = body["subject"]
         subject = Subject(who["id"], Assurance(who["assurance"]), who["asserted_name"])

@@ -1,7 +1,7 @@
 """The Cedar schema: the one vocabulary that policies are written in (docs/policy.md), typed for every tool.
 
-principal `Workload`, resource `Server`, action `Action::"server/tool"` in the groups of its effects. `context.args` and
-`context.paths` are a tool's own; the rest of the context is the same for all.
+principal `Workload`, resource `Server`, action `Action::"server/tool"` in the groups of its effects. `context.args`,
+`context.paths` and `context.references` are a tool's own; the rest of the context is the same for all.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ COMMON: Mapping[str, Type] = MappingProxyType(
         "asserted_name": STRING,
         "executable": {**_EXECUTABLE, "required": False},
         "own_files": BOOL,
+        "unbound": BOOL,
         "output": _LABEL,
         "reversible": BOOL,
         "risk": {**STRING, "required": False},
@@ -102,7 +103,9 @@ def compile_tool(tool: Tool, posture: Collection[str] = ()) -> Compiled:
     texts, lists = arguments.texts() & tool.control, arguments.text_lists() & tool.control
     paths = {**dict.fromkeys(sorted(texts), PATH), **dict.fromkeys(sorted(lists), PATHS)}
     told = record(dict.fromkeys(sorted(posture), STRING), frozenset(posture))
-    context = {**COMMON, "posture": told, "args": arguments.type, "paths": record(paths, frozenset(paths))}
+    own = {"args": arguments.type, "paths": record(paths, frozenset(paths))}
+    refs = {name: set_of(STRING) if paths[name] is PATHS else STRING for name in sorted(tool.references & paths.keys())}
+    context = {**COMMON, "posture": told, **own, "references": record(refs, frozenset(refs))}
     words = {**WORDS, **dict(_enums(("args",), arguments.fields))}
     return Compiled(tool, arguments, paths, context, words)
 

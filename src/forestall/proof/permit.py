@@ -6,8 +6,7 @@ only with a proof of that key. Who verifies it is a resource of its own (`edge/`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from forestall.core.model import Permit
@@ -35,15 +34,14 @@ class Edge:
     """Thumbprint (RFC 7638) of the enforcement point's key."""
     instance: str = ""
     """The one instance of the audience that it is good at; empty: any, by a store of burns that they share."""
-    refs: Mapping[str, str] = field(default_factory=dict)
-    """By argument: `sha256:` over the content that it refers to."""
 
 
 def sign_permit(permit: Permit, edge: Edge, key: SigningKey, at: int) -> str:
     """The token. Its times are whole seconds (RFC 7519, 2), and never beyond the permit's own.
 
     Args:
-        permit: recorded, and confirmed to stand.
+        permit: recorded, and confirmed to stand. Where it has `refs`, its digest is that of
+            `core.refer.bound_digest`.
         edge: where it is good.
         key: of permits, and of nothing else.
         at: milliseconds since the epoch.
@@ -69,6 +67,6 @@ def sign_permit(permit: Permit, edge: Edge, key: SigningKey, at: int) -> str:
     }
     if edge.instance:
         claims["instance"] = edge.instance
-    if edge.refs:
-        claims["refs"] = dict(edge.refs)
+    if permit.refs:
+        claims["refs"] = dict(permit.refs)
     return sign(claims, key, typ=TYPE)

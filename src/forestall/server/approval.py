@@ -156,6 +156,8 @@ def _view(parts: Parts, held: Waiting, opening: Opening) -> dict[str, Any]:
         "pin": shown.pin,
         "arguments": dict(opening.arguments),
         "paths": dict(opening.paths),
+        **({"references": dict(opening.references)} if opening.references else {}),
+        **({"unbound": list(body["unbound"])} if body.get("unbound") else {}),
         "asks": dict(body["subject"]),
         "chain": [[domain, name] for domain, name in grant.chain],
         "task": shown.task,

@@ -19,8 +19,23 @@ from forestall.core.ask import NotStarted, Perform
 from forestall.core.canonical import MAX_SAFE_INTEGER
 from forestall.core.errors import InvalidInput
 from forestall.core.flow import Known, govern, refuse
-from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Outcome, Permit, Quantity, Result, Undone
+from forestall.core.model import (
+    NOTHING,
+    Action,
+    Deny,
+    Done,
+    Fate,
+    Grant,
+    Hold,
+    Outcome,
+    Permit,
+    Quantity,
+    Reference,
+    Result,
+    Undone,
+)
 from forestall.core.reason import Reason
+from forestall.core.refer import bound_digest
 from forestall.core.runaway import Watch
 from forestall.policy.schema import METHOD_TOOL
 from forestall.run import Drive, run
@@ -82,7 +97,7 @@ class Calls:
     def ask(self, frame: Mapping[str, Any]) -> None:
         """May this tool be called, with these arguments?"""
         asked = read_ask(frame)
-        self._decide(asked.id, asked.tool, asked.pin, asked.arguments)
+        self._decide(asked.id, asked.tool, asked.pin, asked.arguments, asked.refs)
 
     def method(self, frame: Mapping[str, Any]) -> None:
         """May a message of this method pass, which is not a call?"""
@@ -128,7 +143,9 @@ class Calls:
 
     # -- from asked to answered
 
-    def _action(self, tool: str, pin: str, arguments: dict[str, Any]) -> Action:
+    def _action(
+        self, tool: str, pin: str, arguments: dict[str, Any], refs: Mapping[str, Reference] = NOTHING
+    ) -> Action:
         self.counts.asked += 1
         return ask_for(
             tool,
@@ -139,12 +156,22 @@ class Calls:
             salt=secrets.token_bytes(16),
             at=self._parts.now(),
             proof=self._connection.peer,
+            refs=refs,
         )
 
-    def _decide(self, number: int, tool: str, pin: str, arguments: dict[str, Any], *, is_method: bool = False) -> None:
+    def _decide(
+        self,
+        number: int,
+        tool: str,
+        pin: str,
+        arguments: dict[str, Any],
+        refs: Mapping[str, Reference] = NOTHING,
+        *,
+        is_method: bool = False,
+    ) -> None:
         if number in self._pending:
             raise InvalidInput(f"The id {number} is in use already.")
-        action = self._action(tool, pin, arguments)
+        action = self._action(tool, pin, arguments, refs)
         pending = Pending(number, action, is_method)
         if len(self._pending) >= self._parts.config.serve.max_asks:
             why = "more calls at once than max_asks under [serve]"
@@ -250,7 +277,7 @@ class Calls:
         if pending.is_method:
             return Result(None)
         credential = credential_for(ask.lease, self._parts.rules.catalogue.find(ask.permit.tool))
-        token = self._token(ask.permit, at)
+        token = self._token(ask.permit, ask.action, at)
         if pending.timer is not None:
             pending.timer.cancel()
         pending.outcome = outcome = self._connection.loop.create_future()
@@ -263,12 +290,13 @@ class Calls:
         self._connection.send(permit_frame(pending.frame, ask.permit, at, credential, token))
         return outcome
 
-    def _token(self, permit: Permit, at: int) -> str | None:
+    def _token(self, permit: Permit, action: Action, at: int) -> str | None:
         """For a server that demands one. Bound to the key of this connection's enforcement point, and to no other."""
         subject = self._connection.subject
         assert subject is not None
         key, epoch = self._connection.key, self._parts.state.epoch
-        return self._parts.permits.token(permit, subject=subject.id, epoch=epoch, key=key, at=at)
+        used = replace(permit, digest=bound_digest(action.arguments, permit.refs)) if permit.refs else permit
+        return self._parts.permits.token(used, subject=subject.id, epoch=epoch, key=key, at=at)
 
     def _report(self, pending: Pending) -> None:
         """How its permit ended is known."""

@@ -15,7 +15,7 @@ from forestall.core.canonical import MAX_SAFE_INTEGER
 from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.errors import InvalidInput
 from forestall.core.measure import MEASURED
-from forestall.core.model import NOTHING, Deny, Fate, Hold, Permit, Quantity, Risk
+from forestall.core.model import NOTHING, Deny, Fate, Hold, Permit, Quantity, Reference, Risk
 from forestall.core.reason import Reason
 from forestall.frame import PROTOCOL
 from forestall.policy.schema import METHOD_SERVER
@@ -30,6 +30,9 @@ MAX_TEXT = 512
 
 MAX_PATH = 4096
 """Bytes that the kernel takes as a path (limits.h)."""
+
+MAX_REFS = 64
+"""Files that one call refers to; as many claims as a verifier takes in one list."""
 
 MAX_COMMAND = 64 * 1024
 """Characters of a server's command line."""
@@ -80,6 +83,8 @@ class AskFrame:
     tool: str
     pin: str
     arguments: dict[str, Any] = field(repr=False)
+    refs: Mapping[str, Reference] = field(default_factory=lambda: NOTHING, repr=False)
+    """By JSON pointer into the arguments: content that the enforcement point holds a copy of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +156,23 @@ def read_ask(frame: Mapping[str, Any]) -> AskFrame:
     arguments = frame.get("arguments")
     if not isinstance(arguments, dict):
         raise InvalidInput("`arguments` is not an object.")
-    return AskFrame(frame_id(frame), _text(frame, "tool"), _text(frame, "pin"), arguments)
+    refs = _refs(frame["refs"]) if "refs" in frame else NOTHING
+    return AskFrame(frame_id(frame), _text(frame, "tool"), _text(frame, "pin"), arguments, refs)
+
+
+def _refs(value: object) -> dict[str, Reference]:
+    if not isinstance(value, dict) or len(value) > MAX_REFS or not all(map(_is_reference, value.values())):
+        raise InvalidInput(f"`refs` is not an object of at most {MAX_REFS} digests and paths.")
+    return {pointer: Reference(one["digest"], one["path"]) for pointer, one in value.items()}
+
+
+def _is_reference(value: object) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"digest", "path"}:
+        return False
+    digest, path = value["digest"], value["path"]
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        return False
+    return isinstance(path, str) and path.startswith("/") and len(path) <= MAX_PATH and "\0" not in path
 
 
 def read_method(frame: Mapping[str, Any]) -> tuple[int, str, str]:
@@ -279,6 +300,8 @@ def permit_frame(
     }
     if counted := [quantity.value for quantity in MEASURED if quantity in permit.limits]:
         shown["measure"] = counted
+    if permit.refs:
+        shown["refs"] = dict(permit.refs)
     if token is not None:
         shown["token"] = token
     lent = {} if credential is None else {"credential": credential}

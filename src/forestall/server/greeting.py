@@ -145,8 +145,15 @@ class Greeting:
                 "heartbeat_ms": self._parts.config.serve.heartbeat_ms,
                 **({} if demanded is None else {"permits": {"audience": demanded.audience}}),
                 **self._lending(),
+                **self._references(connection.hello.server),
             }
         )
+
+    def _references(self, server: str) -> dict[str, Any]:
+        """Where there are any: which arguments of which of its tools name files whose content a call uses."""
+        tools = (tool for tool in self._parts.rules.catalogue.all() if tool.references and tool.server == server)
+        found = {tool.name: sorted(tool.references) for tool in tools}
+        return {"references": found} if found else {}
 
     def _lending(self) -> dict[str, Any]:
         """For an enforcement point, where there are credentials: that there are, and what its server starts with."""

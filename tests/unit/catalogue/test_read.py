@@ -51,6 +51,13 @@ def test_a_declared_tool_is_what_the_file_says(tmp_path: Path) -> None:
     assert known.find("send") is None
 
 
+def test_a_reference_is_an_argument_that_is_decided_about(tmp_path: Path) -> None:
+    files(tmp_path, table(references='references = ["to"]'))
+    tool = load(tmp_path).find("mail/send")
+    assert tool is not None
+    assert tool.references == {"to"} <= tool.control
+
+
 def test_a_hidden_argument_is_known_to_nobody_who_decides(tmp_path: Path) -> None:
     files(tmp_path, table(content="content = []", hidden='hidden = ["body"]'))
     tool = load(tmp_path).find("mail/send")
@@ -140,6 +147,9 @@ WRONG: dict[str, tuple[str, int, str]] = {
     "no such argument": (table(control='control = ["too"]'), 6, "did you mean 'to'"),
     "no such content": (table(content='content = ["text"]'), 7, "no argument 'text'"),
     "no such opaque": (table(opaque='opaque = ["x"]'), 11, "no argument 'x'"),
+    "no such reference": (table(references='references = ["x"]'), 11, "no argument 'x'"),
+    "reference that is carried": (table(references='references = ["body"]'), 11, "is not control"),
+    "opaque reference": (table(opaque='opaque = ["to"]', references='references = ["to"]'), 12, "is opaque"),
     "no such hidden": (table(hidden='hidden = ["x"]'), 11, "no argument 'x'"),
     "hidden and decided about": (table(hidden='hidden = ["to"]'), 11, "never decided about"),
     "in both lists": (table(content='content = ["to"]'), 7, "both"),

@@ -59,6 +59,10 @@ RULES: dict[str, list[tuple[Any, Callable[[Judge], Any]]]] = {
             Reason.NEEDS_APPROVAL,
             lambda how: judged(yes(), how=how, facts=replace(FACTS, paths={"path": (RealPath("/etc/shadow"),)})),
         ),
+        (
+            Reason.NEEDS_APPROVAL,
+            lambda how: judged(yes(), how=how, facts=replace(FACTS, references={"path": ("sha256:1",)})),
+        ),
     ],
     "2 under the policies that asked for it": [
         (Reason.NEEDS_APPROVAL, lambda how: judged(yes(), how=how, ruling=replace(HELD, slice_digest="s2"))),
@@ -123,7 +127,8 @@ MUTANTS = [
     ("another tool", "1", "(shown.task, shown.tool, shown.pin) == (asked.task, asked.tool, asked.pin)", "(shown.task, shown.pin) == (asked.task, asked.pin)"),
     ("another pin", "1", "(shown.task, shown.tool, shown.pin) == (asked.task, asked.tool, asked.pin)", "(shown.task, shown.tool) == (asked.task, asked.tool)"),
     ("other arguments", "1", "        and shown.binding == binding_of(asked, facts)\n", ""),
-    ("other paths", "1", "return binding(action.digest, facts.paths)", "return binding(action.digest, {})"),
+    ("other paths", "1", "return binding(action.digest, facts.paths, facts.references)", "return binding(action.digest, {}, facts.references)"),
+    ("other content", "1", "return binding(action.digest, facts.paths, facts.references)", "return binding(action.digest, facts.paths)"),
     ("other policies", "2", "        and shown.slice_digest == ruling.slice_digest\n", ""),
     ("the old requirement", "2", "    if met(ruling.approvals, alive, asker):", "    if met(shown.approvals, alive, asker):"),
     ("any group will do", "2", "bool(approvals) and all(missing", "bool(approvals) and any(missing"),

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from forestall.core import entry
+from forestall.core.approval import binding_of
 from forestall.core.canonical import canonical
 from forestall.core.effects import Effect
-from forestall.core.entry import Entry, Kind, Stream
+from forestall.core.entry import Entry, Kind, Opening, Stream
 from forestall.core.flow import conclude
-from forestall.core.model import Approval, Deny, Fate, Hold, Permit, Quantity
+from forestall.core.model import Approval, Deny, Fate, Hold, Permit, Quantity, RealPath
 from forestall.core.reason import Reason
 from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, action, facts
 
@@ -157,3 +158,23 @@ def test_repetitions_of_a_denial_share_a_fingerprint_that_is_not_written() -> No
     ):
         assert entry.denied(DENIAL, changed, AGENT, facts()).fingerprint != first.fingerprint
     assert entry.denied(replace(DENIAL, reason=Reason.BUDGET), ACTION, AGENT, facts()).fingerprint != first.fingerprint
+
+
+def test_content_is_committed_to_and_what_is_sealed_opens_it_and_the_approval_s_binding() -> None:
+    digest = "sha256:" + "c" * 64
+    paths = {"path": (RealPath("/w/notes.md", "notes.md"),)}
+    known = replace(facts(), paths=paths, references={"path": (digest,)}, unbound=("other",))
+    held = entry.held(HOLD, ACTION, AGENT, known)
+    assert held.sealed is not None
+    opening = Opening.read(held.sealed)
+    assert opening.references == {"path": [digest]}
+    assert opening.commitments == {name: leaf(held)[name] for name in ("arguments", "paths", "references")}
+    assert (
+        opening.binding
+        == held.binding
+        == binding_of(ACTION, known)
+        != binding_of(ACTION, replace(known, references={}))
+    )
+    assert digest.encode() not in held.leaf()
+    assert leaf(held)["unbound"] == ["other"]
+    assert not {"references", "unbound"} & leaf(entry.held(HOLD, ACTION, AGENT, facts())).keys()

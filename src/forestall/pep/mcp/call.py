@@ -5,6 +5,7 @@ The rules, in the order of the code:
 - A call is decided on the definition that the server offers now, not on the one it offered once.
 - Nothing reaches the server without a permit for exactly this tool, pin and arguments, unexpired and unused.
 - What reaches the server is written anew from the value that was decided, and from what the permit's credential adds.
+- What the call refers to is copied before it is decided, and the server gets the copy that the permit is for.
 - A permit that is not used is reported `not_started`; one that may have been used, `ambiguous`.
 - What the server answers reaches the client only after the decision point has recorded the outcome.
 - An answer in which a credential comes back reaches nobody.
@@ -25,11 +26,13 @@ from forestall.core.measure import rows
 from forestall.core.model import Fate, Quantity
 from forestall.core.reason import Reason
 from forestall.pep.mcp import denial
+from forestall.pep.mcp.content import NO_COPIES, Copies, chosen, named, told, with_copies
 from forestall.pep.mcp.lent import Lent, read_lent
 from forestall.pep.mcp.message import Id, Message, encode, require_one_case
 from forestall.pep.mcp.presented import Sign, present, without
 from forestall.pep.mcp.tools import NO_PIN, Definitions
 from forestall.pep.mcp.want import (
+    Bind,
     Ended,
     Forward,
     Interrupted,
@@ -74,13 +77,15 @@ class Call:
     def tool(self) -> str:
         return f"{self.server}/{self.name}"
 
-    def line(self, filled: Mapping[str, str], shown: Mapping[str, str] = NO_META) -> bytes:
-        """For the server, with these arguments that the model neither gave nor sees, and the permit that is shown."""
-        if not filled and not shown:
+    def line(self, filled: Mapping[str, str], shown: Mapping[str, str] = NO_META, copies: Copies = NO_COPIES) -> bytes:
+        """For the server, with these arguments that the model neither gave nor sees, the permit that is shown, and
+        these copies in place of what they are of.
+        """
+        if not filled and not shown and not copies:
             return encode(self.message)
         params = dict(self.message["params"])
-        if filled:
-            params["arguments"] = {**self.arguments, **filled}
+        if filled or copies:
+            params["arguments"] = {**with_copies(self.arguments, copies), **filled}
         if shown:
             params["_meta"] = {**self.meta, **shown}
         return encode({**self.message, "params": params})
@@ -118,6 +123,7 @@ def govern(
     *,
     remote: bool = False,
     sign: Sign | None = None,
+    references: Collection[str] = (),
 ) -> Talk:
     """Decide the call, have it carried out, and release its output.
 
@@ -128,14 +134,20 @@ def govern(
         wall: milliseconds since the epoch.
         remote: the server takes headers.
         sign: proves that a permit for the server is ours; None where the server demands none.
+        references: arguments that name files whose content the call uses.
     """
+    names = named(references, call.arguments) if references else NO_META
     for _ in range(ATTEMPTS):
         try:
             yield Ready(listed=True, meta=call.meta)
             if not call.wanted():
                 return None
+            copies: Copies = (yield Bind(names)) if names else NO_COPIES
+            if not call.wanted():
+                return None
             pin, generation = definitions.pin(call.name), definitions.generation
-            answer = yield Tell({"type": "ask", "tool": call.tool, "pin": pin, "arguments": call.arguments})
+            ask = {"type": "ask", "tool": call.tool, "pin": pin, "arguments": call.arguments, **told(copies)}
+            answer = yield Tell(ask)
         except Lost:
             return _denied(call, Reason.UNAVAILABLE)
         except Ended as ended:
@@ -149,6 +161,7 @@ def govern(
         if answer["type"] != "permit":
             return denial.refusal(call.id, denial.decision_in(answer), modern=call.modern) if call.wanted() else None
         permit, lent = _permit(answer), _lent(answer, call, remote=remote)
+        used = chosen(copies, permit.get("refs", {}))
         if not permit:
             return _denied(call, Reason.UNAVAILABLE)
         stale = generation != definitions.generation or pin != definitions.pin(call.name)
@@ -156,11 +169,12 @@ def govern(
             call.wanted()
             and not stale
             and lent is not None
+            and used is not None
             and _is_for(permit, call, pin, wall())
             and (sign is not None or "token" not in permit)
             and burn(permit["id"], permit["expires_at"])
         ):
-            forward = Forward(call.line(lent.arguments, _shown(permit, sign)), lent.headers)
+            forward = Forward(call.line(lent.arguments, _shown(permit, sign), used), lent.headers)
             return (yield from _carry_out(call, permit, forward))
         yield _performed(permit["id"], Fate.NOT_STARTED)
         if not call.wanted():

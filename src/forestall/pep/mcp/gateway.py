@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from forestall import frame as frames
 from forestall.core.errors import ForestallError, Refused, Unavailable
 from forestall.pep.client import Connection, Prove, connect
 from forestall.pep.mcp import canary, equip, memory
+from forestall.pep.mcp.content import NO_COPIES, Copies, references_of
 from forestall.pep.mcp.descendants import Descendants
 from forestall.pep.mcp.equip import Start
 from forestall.pep.mcp.log import Log
@@ -27,7 +28,22 @@ from forestall.pep.mcp.message import MAX_FROM_CLIENT, MAX_FROM_SERVER
 from forestall.pep.mcp.pipes import Lines, Sink, Source, TooLong
 from forestall.pep.mcp.process import Account, Server
 from forestall.pep.mcp.relay import Relay
-from forestall.pep.mcp.thing import Connect, End, Say, Thing, ToClient, ToDecisionPoint, ToServer
+from forestall.pep.mcp.thing import (
+    Connect,
+    DropCopies,
+    End,
+    MakeCopies,
+    Say,
+    Thing,
+    ToClient,
+    ToDecisionPoint,
+    ToServer,
+)
+
+if TYPE_CHECKING:  # loaded only where calls refer to content
+    from concurrent.futures import ThreadPoolExecutor
+
+    from forestall.pep.mcp.copies import Store
 
 if TYPE_CHECKING:
     from forestall.pep.mcp.remote import Headers, Remote, Url
@@ -95,6 +111,8 @@ class Options:
     """Where the server is, instead of a command that starts it."""
     account: Account | None = None
     """Whom the server runs as; None: as ourselves."""
+    copies: Path | None = None
+    """Where copies are kept of what calls refer to; None: none are made."""
     prove: Prove | None = None
     """Of a connection's nonce, what shows that it acts in a task that was opened elsewhere; None: it opens its own."""
 
@@ -145,6 +163,9 @@ class _Gateway:
         """Was the server started with a credential, which ends with the task?"""
         self._descendants: Descendants | None = None
         self._log: Log | None = None
+        self._store: Store | None = None
+        """Copies of what calls refer to; None until the decision point says that some do."""
+        self._copier: ThreadPoolExecutor | None = None
 
     async def run(self) -> int:
         self._loop = asyncio.get_running_loop()
@@ -163,6 +184,7 @@ class _Gateway:
         finally:
             self._server.signal(signal.SIGTERM)
             status = await self._buried()
+            self._close_store()
         if self._fault is not None:
             raise self._fault
         return status if self._relay.ended is None else Refused.exit_code
@@ -262,9 +284,42 @@ class _Gateway:
             raise
         self._heed(connection)
         self._connection = connection
+        self._relay.references = references_of(connection.welcome)
+        if self._relay.references and self._url is None:
+            self._open_store()
         heartbeat = connection.welcome.get("heartbeat_ms")
         self._relay.welcomed(heartbeat if type(heartbeat) is int else 0)
         self._served = True
+
+    def _open_store(self) -> None:
+        """Some calls refer to content: from now on it is copied before they are decided."""
+        options, account = self._options, self._options.account
+        if self._store is None and options.copies is not None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            from forestall.pep.mcp.copies import Store
+
+            where = options.directory or os.getcwd()  # noqa: PTH109 - as the hello says it
+            self._store = Store(options.copies, where, None if account is None else account.gid)
+            self._copier = ThreadPoolExecutor(1, "copies")
+            self._copier.submit(self._store.sweep)
+
+    def _make_copies(self, number: int, names: Mapping[str, str]) -> None:
+        """Beside the loop, one after the other."""
+        if self._store is None or self._copier is None:
+            self._do(self._relay.copied(number, NO_COPIES))
+            return
+        making = self._loop.run_in_executor(self._copier, self._store.copy, names)
+        making.add_done_callback(lambda made: self._do(self._relay.copied(number, made.result())))
+
+    def _drop_copies(self, copies: Copies) -> None:
+        if self._store is not None and self._copier is not None:
+            self._copier.submit(self._store.discard, copies)
+
+    def _close_store(self) -> None:
+        if self._store is not None and self._copier is not None:
+            self._copier.shutdown()
+            self._store.close()
 
     def _bind(self, connection: Connection) -> None:
         """Where its server demands permits, show the key that they are to be bound to.
@@ -357,6 +412,10 @@ class _Gateway:
                         self._connecting = self._loop.create_task(self._reconnect())
                 case End(cancellations, epoch):
                     self._end(cancellations, epoch)
+                case MakeCopies(number, names):
+                    self._make_copies(number, names)
+                case DropCopies(copies):
+                    self._drop_copies(copies)
                 case Say(sentence):
                     say(sentence)
         self._balance()

@@ -195,7 +195,16 @@ class Relay(Stage):
             self._start(item, refuse_call(message, str(wrong), modern=item.modern))
             return
         self._hold(item, len(message.line))
-        talk = govern(item.call, self._definitions, self._burn, self._wall, remote=self._remote, sign=self.sign)
+        references = () if self._remote else self.references.get(item.call.name, ())
+        talk = govern(
+            item.call,
+            self._definitions,
+            self._burn,
+            self._wall,
+            remote=self._remote,
+            sign=self.sign,
+            references=references,
+        )
         self._start(item, talk)
 
     def _client_notification(self, message: Message) -> None:

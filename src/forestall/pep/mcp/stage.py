@@ -6,9 +6,9 @@ collects what is left to do as `Thing`s. It does not look at messages; that is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from forestall import frame as frames
@@ -19,14 +19,26 @@ from forestall.core.scrub import Scrubber
 from forestall.pep.mcp import denial
 from forestall.pep.mcp.batch import Batch
 from forestall.pep.mcp.call import Call
+from forestall.pep.mcp.content import Copies
 from forestall.pep.mcp.lent import MAX_SCRUBBED, Lent, read_lent
 from forestall.pep.mcp.message import Id, Message, encode
 from forestall.pep.mcp.presented import Sign
 from forestall.pep.mcp.talks import list_tools
-from forestall.pep.mcp.thing import Connect, End, Say, Thing, ToClient, ToDecisionPoint, ToServer
+from forestall.pep.mcp.thing import (
+    Connect,
+    DropCopies,
+    End,
+    MakeCopies,
+    Say,
+    Thing,
+    ToClient,
+    ToDecisionPoint,
+    ToServer,
+)
 from forestall.pep.mcp.tools import Definitions
 from forestall.pep.mcp.want import (
     AnswerServer,
+    Bind,
     Ended,
     Forward,
     Hand,
@@ -89,6 +101,8 @@ class Open:
     """Bytes kept for it: of a call until it is forwarded, of an answer until it is released."""
     muted: bool = False
     """There is nothing more to tell the client."""
+    copies: list[Copies] = field(default_factory=list)
+    """Of what it refers to, of each attempt to decide it."""
 
 
 @dataclass(slots=True)
@@ -146,8 +160,12 @@ class Stage:
         """Why the task is over; nothing reaches the server any more, and nothing of it the client."""
         self.sign: Sign | None = None
         """Proves that a permit for the server is ours; None where the server demands none."""
+        self.references: Mapping[str, Collection[str]] = {}
+        """By name of a tool: arguments that name files whose content a call uses, as the decision point says."""
+        self._copying: dict[int, Open] = {}
         self._server_ended = False
         self._frames = 0
+        self._copies = 0
         self._questions = 0
         self._said: set[str] = set()
         self._burned: dict[str, int] = {}
@@ -258,6 +276,13 @@ class Stage:
             self._ready(item, want)
         return self._take()
 
+    def copied(self, number: int, copies: Copies) -> list[Thing]:
+        """The copies that were wanted are there, as far as they could be made."""
+        item = self._copying.pop(number)
+        item.copies.append(copies)
+        self._step(item, copies)
+        return self._take()
+
     def not_connected(self) -> list[Thing]:
         offline, self._offline = self._offline, []
         for item, _ in offline:
@@ -363,6 +388,11 @@ class Stage:
         match want:
             case Tell(frame):
                 return self._ask(item, frame)
+            case Bind(names):
+                self._copies += 1
+                self._copying[self._copies] = item
+                self._out.append(MakeCopies(self._copies, names))
+                return WAIT
             case Forward(line, headers):
                 return self._forward(item, line, headers)
             case Ready():
@@ -494,6 +524,7 @@ class Stage:
             self._open.pop(item.id, None)
         self._hold(item, 0)
         item.talk = None
+        self._out += [DropCopies(copies) for copies in item.copies if copies]
         line = None if item.muted else line
         self._notes -= item.method == NOTE
         if item.method == LISTING:

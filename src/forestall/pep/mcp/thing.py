@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from forestall.pep.mcp.content import Copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,25 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeCopies:
+    """Of the files that these texts name; then `copied` with the number."""
+
+    number: int
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DropCopies:
+    """The call that they were for is over."""
+
+    copies: Copies
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Tell the user, on standard error."""
 
     sentence: str
 
 
-Thing = ToClient | ToServer | ToDecisionPoint | Connect | End | Say
+Thing = ToClient | ToServer | ToDecisionPoint | Connect | End | MakeCopies | DropCopies | Say

@@ -32,6 +32,15 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
+class Bind:
+    """Make copies of the files that these texts name, by pointer. They live as long as the conversation. Answer:
+    Copies, of those that there could be made.
+    """
+
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Send the decision point a frame and go on. Answer: None."""
 
@@ -106,5 +115,5 @@ class Leaked(Interrupted):
 
 WITHHELD = "The server's message held a credential; it is withheld, and the credential ends."
 
-Want = Ready | Tell | Report | Forward | Question | Hand | AnswerServer
+Want = Ready | Tell | Bind | Report | Forward | Question | Hand | AnswerServer
 Talk = Generator[Want, Any, bytes | None]

@@ -1,0 +1,105 @@
+"""Content that a call refers to and does not carry: a script that will run, a file that will be sent.
+
+The rules, each with a test in the same words:
+
+1. What the catalogue calls a reference is bound where the enforcement point has made a copy that only it can change,
+   says its digest, and read it from where the path that was decided about leads.
+2. Everything else of it is unbound: a value that is no text, one of several that is not bound, a name in another case.
+3. Bound content stands in a digest in the place of its name: `{"ref": "sha256:..."}`.
+4. What is unbound is permitted by nobody but a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from forestall.core.canonical import digest
+from forestall.core.model import Action, Facts, Json, RealPath, Ruling, Tool
+from forestall.core.reason import Objection, Reason
+
+Texts = Mapping[str, str]
+"""By JSON pointer (RFC 6901) into the arguments: the text that stands there."""
+
+
+def texts_of(name: str, value: Json) -> Texts | None:
+    """The texts of one argument: itself, or each of its array. None where it holds anything else."""
+    pointer = "/" + name.replace("~", "~0").replace("/", "~1")
+    if isinstance(value, str):
+        return {pointer: value}
+    if value is None:
+        return {}
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return {f"{pointer}/{number}": item for number, item in enumerate(value)}
+    return None
+
+
+def referring(names: Collection[str], arguments: Collection[str]) -> tuple[str, ...]:
+    """The arguments of a call that refer to content, also where only their case is another."""
+    known = {name.casefold() for name in names}
+    return tuple(sorted(name for name in arguments if name.casefold() in known))
+
+
+def with_references(facts: Facts, tool: Tool, action: Action) -> Facts:
+    """What is known of the content that the call refers to. (Rules 1 and 2.)"""
+    found: dict[str, tuple[str, ...]] = {}
+    unbound = []
+    for name in referring(tool.references, action.arguments):
+        bound = _bound(name, action, facts.paths.get(name, ())) if name in tool.references else None
+        if bound is None:
+            unbound.append(name)
+        elif bound:
+            found[name] = bound
+    return replace(facts, references=found, unbound=tuple(unbound))
+
+
+def _bound(name: str, action: Action, paths: tuple[RealPath, ...]) -> tuple[str, ...] | None:
+    texts = texts_of(name, action.arguments[name])
+    if texts is None or (texts and len(texts) != len(paths)):
+        return None
+    digests = []
+    for pointer, path in zip(texts, paths, strict=False):
+        one = action.refs.get(pointer)
+        if one is None or one.real != path.real:
+            return None
+        digests.append(one.digest)
+    return tuple(digests)
+
+
+def by_pointer(arguments: Mapping[str, Json], references: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """The digests of `references`, by where their names stand in the arguments."""
+    found: dict[str, str] = {}
+    for name, digests in references.items():
+        found |= zip(texts_of(name, arguments[name]) or {}, digests, strict=True)
+    return found
+
+
+def replaced(arguments: Mapping[str, Json], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with these values, by pointer, in the place of the texts that stand there."""
+    found = dict(arguments)
+    for name, value in arguments.items():
+        texts = texts_of(name, value) or {}
+        if values.keys().isdisjoint(texts):
+            continue
+        fresh = [values.get(pointer, text) for pointer, text in texts.items()]
+        found[name] = fresh if isinstance(value, list) else fresh[0]
+    return found
+
+
+def bound_digest(arguments: Mapping[str, Json], refs: Mapping[str, str]) -> str:
+    """Digest of what is done with what: of the arguments, each bound name replaced by its content's. (Rule 3.)
+
+    Raises:
+        InvalidInput: they have no canonical form.
+    """
+    return digest(replaced(arguments, {pointer: {"ref": found} for pointer, found in refs.items()}))
+
+
+def against_unbound(facts: Facts, ruling: Ruling) -> Objection | None:
+    """Why a permit of policy's own does not count. A hold that people agreed to does: they saw it. (Rule 4.)"""
+    if not facts.unbound:
+        return None
+    names = ", ".join(facts.unbound)
+    detail = f"what {names} refers to can be another by then, and {', '.join(ruling.policies)} asks nobody"
+    return Objection(Reason.MISSING_CONTEXT, detail)
