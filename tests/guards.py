@@ -48,6 +48,7 @@ class Program:
     def __post_init__(self) -> None:
         self.tools: dict[str, Tool] = {}
         self.declared: list[list[str]] = []
+        self.leaks: list[tuple[str, str]] = []
         self.state = LogState()
         self._lock = Lock()
         self._random = itertools.count(1)
@@ -62,6 +63,7 @@ class Program:
             random=lambda size: next(self._random).to_bytes(size, "big"),
             mandate={self.mandate.name: self.mandate}.get,
             declare=self.declare,
+            leaked=lambda task, where: self.leaks.append((task, where)),
             close=self.close,
         )
         self.guard = Guard(self.point)

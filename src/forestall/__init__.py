@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from forestall.core.reason import Reason
     from forestall.embedded import Guard
     from forestall.pep.codec import Codec
+    from forestall.pep.credential import Credential
     from forestall.pep.task import Task
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Codec": "forestall.pep.codec",
+    "Credential": "forestall.pep.credential",
     "Deny": "forestall.core.model",
     "ForestallError": "forestall.core.errors",
     "Guard": "forestall.embedded",
@@ -44,6 +46,7 @@ _HOMES = {
 
 __all__ = [
     "Codec",
+    "Credential",
     "Deny",
     "ForestallError",
     "Guard",

@@ -18,8 +18,9 @@ from typing import Any, Self
 from forestall import wire
 from forestall.config import load
 from forestall.core.ask import CannotDo, Evaluate, FindTool, Gather, Verify
+from forestall.core.control import leaked
 from forestall.core.errors import ForestallError, SetupError
-from forestall.core.model import Assurance, Mandate, Subject, Tool
+from forestall.core.model import Assurance, Mandate, Risk, Subject, Tool
 from forestall.core.reason import Reason
 from forestall.core.sweep import sweep
 from forestall.core.task import close_task
@@ -33,7 +34,9 @@ from forestall.server.listening import Lock, prepare
 from forestall.tokens import no_tokens
 
 KEEP_HOUSE_S = 1.0
-"""Seconds between writes to the index of what follows from the ledger."""
+"""Seconds between writes to the index of what follows from the ledger, and between looks for calls that were dropped:
+their credentials have to end.
+"""
 
 
 class Guard(guard.Guard):
@@ -50,7 +53,7 @@ class Guard(guard.Guard):
             Tampered: its ledger does not verify.
         """
         point = _Embedded(Home.find(os.fspath(home) if home is not None else None), name)
-        opened = cls(point.decision_point(), name=name)
+        opened = cls(point.decision_point, name=name)
         atexit.register(opened.close)
         return opened
 
@@ -74,6 +77,7 @@ class _Embedded:
         self._subject = Subject(f"embedded/{os.geteuid()}/{name}", Assurance.EMBEDDED, uid=os.geteuid())
         self._proof = object()
         self._handlers = self._table()
+        self.decision_point = self._decision_point()
         self._tidy()
         self._closing = threading.Event()
         self._closed = threading.Lock()
@@ -82,7 +86,7 @@ class _Embedded:
         self._leases = Keeper(self._parts.lending, self._handlers, self._parts.now, _say)
         self._parts.on_close.append(self._leases.wake)
 
-    def decision_point(self) -> DecisionPoint:
+    def _decision_point(self) -> DecisionPoint:
         return DecisionPoint(
             handlers=self._handlers,
             handlers_async={**self._handlers, **wire.waiting_async(self._parts)},
@@ -92,6 +96,7 @@ class _Embedded:
             random=secrets.token_bytes,
             mandate=self._mandate,
             declare=self._declare,
+            leaked=self._leaked,
             close=self._close,
             timeout_s=self._parts.config.serve.decision_timeout_ms / 1000,
         )
@@ -123,6 +128,19 @@ class _Embedded:
         require_classes(rules, self._parts.lending.classes)
         self._parts.rules = rules
 
+    def _leaked(self, task: str, where: str) -> None:
+        """As the decision point does it (`forestall.server.leak`), for a program that waits."""
+        parts, why = self._parts, f"a credential came back in {where}"
+        parts.lending.condemn_task(task, "leaked")
+        _say(f"Of task {task}: {why}; it was withheld")
+        grant = parts.state.find_grant(task)
+        if grant is None or parts.state.risk(grant) is Risk.HIGH:
+            return
+        try:
+            wire.order_blocking(parts, leaked(task, grant.tenant, why))
+        except (ForestallError, CannotDo) as error:
+            _say(f"A task's risk was to be raised ({why}), and that is not recorded: {error}")
+
     def _tidy(self) -> None:
         """What the last process left: its permits may have acted, and its tasks are over."""
         parts = self._parts
@@ -134,6 +152,7 @@ class _Embedded:
     def _keep_house(self) -> None:
         was_behind = False
         while not self._closing.wait(KEEP_HOUSE_S):
+            self.decision_point.settle_abandoned()
             with suppress(ForestallError):  # the next append of a call meets the same fault, and is refused for it
                 behind = self._parts.state.behind
                 if behind and was_behind:
@@ -155,5 +174,8 @@ class _Embedded:
 
 
 def _say(detail: str) -> None:
-    """To whoever runs the program: a credential that lives on must not go unnoticed."""
-    warnings.warn(f"forestall: {detail}.", RuntimeWarning, stacklevel=2)
+    """To whoever runs the program: a credential that lives on must not go unnoticed. Where warnings are errors, what
+    has to be done about it goes on all the same.
+    """
+    with suppress(RuntimeWarning):
+        warnings.warn(f"forestall: {detail}.", RuntimeWarning, stacklevel=2)

@@ -23,11 +23,26 @@ from forestall.core.errors import ForestallError, InvalidInput, OutcomeUnknown, 
 from forestall.core.flow import govern
 from forestall.core.label import Label
 from forestall.core.measure import exceeds, rows
-from forestall.core.model import NOTHING, Action, Deny, Done, Facts, Fate, Hold, Outcome, Quantity, Result, Undone
+from forestall.core.model import (
+    NOTHING,
+    Action,
+    Deny,
+    Done,
+    Facts,
+    Fate,
+    Hold,
+    Lease,
+    Outcome,
+    Quantity,
+    Result,
+    Undone,
+)
 from forestall.core.reason import Reason
+from forestall.pep.credential import Credential, Sought, lent
 from forestall.pep.halves import Halves
 from forestall.pep.point import DecisionPoint
 from forestall.pep.signature import Signature
+from forestall.pep.spoken import spoken
 from forestall.run import Handlers, run, run_async
 
 INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
@@ -39,6 +54,7 @@ class Call:
 
     `streaming`: the labels of what streams of the same task have begun to let out. Their permits carry the labels, and
     until they are settled this is where the next decision finds them.
+    `sought`: what functions of the same task were lent, to be found in what comes out of this one.
     `objection`: what the guard itself found against the call; it is then denied and recorded, whatever policy says.
     """
 
@@ -49,6 +65,7 @@ class Call:
         receiver: tuple[Any, ...],
         action: Action,
         streaming: dict[str, Label],
+        sought: Sought,
         objection: CannotDo | None = None,
     ) -> None:
         self.point = point
@@ -56,7 +73,10 @@ class Call:
         self._signature = signature
         self._receiver = receiver
         self._streaming = streaming
+        self._sought = sought
         self._objection = objection
+        self._credential: Credential | None = None
+        self._leaked = False
         self._halves = Halves(govern(action))
 
     def begin(self) -> Callable[[], Any]:
@@ -103,7 +123,7 @@ class Call:
 
         Raises:
             OutcomeUnknown: it could not be recorded: the output is withheld.
-            Refused: it is more than one call may have, and withheld.
+            Refused: it is more than one call may have, or a credential came back in it, and it is withheld.
         """
         return self._released(self.settle(self._result(value, output)))
 
@@ -111,17 +131,18 @@ class Call:
         """As `finish`."""
         return self._released(await self.settle_async(self._result(value, output)))
 
-    def fail(self, error: BaseException) -> None:
-        """It raised `error`, which the caller raises on. Raises as `finish` does."""
-        outcome = self.settle(self._ending(error))
-        if not isinstance(error, INTERRUPTS):
-            self._released(outcome)
+    def fail(self, error: BaseException) -> ForestallError | None:
+        """It raised `error`, which the caller raises on; or else what is answered, to be raised where `error` is not
+        being handled any more, so that it does not go along.
+        """
+        return self._instead(error, self.settle(self._ending(error)))
 
-    async def fail_async(self, error: BaseException) -> None:
+    async def fail_async(self, error: BaseException) -> ForestallError | None:
         """As `fail`."""
-        outcome = await self.settle_async(self._ending(error))
-        if not isinstance(error, INTERRUPTS):
-            self._released(outcome)
+        return self._instead(error, await self.settle_async(self._ending(error)))
+
+    def _instead(self, error: BaseException, outcome: Outcome) -> ForestallError | None:
+        return None if isinstance(error, INTERRUPTS) or isinstance(outcome, Done) else self._refusal(outcome)
 
     def let_out(self) -> None:
         """From here on parts of the output are seen, and the task's next decision has to know of them."""
@@ -131,11 +152,13 @@ class Call:
 
     def settle(self, answer: Result | CannotDo) -> Outcome:
         self.point.require_here()
+        self._forget()
         return self._settled(run(self._halves.second(answer), self.point.handlers))
 
     async def settle_async(self, answer: Result | CannotDo) -> Outcome:
         """Carried to its end even where it is cancelled meanwhile."""
         self.point.require_here()
+        self._forget()
         return self._settled(await run_async(self._halves.second(answer), self.point.handlers_async))
 
     def _settled(self, outcome: Outcome) -> Outcome:
@@ -150,11 +173,39 @@ class Call:
             raise NotStarted(Reason.INVALID_ARGUMENTS, "the arguments are not those that were permitted")
         if self.point.now() >= perform.permit.expires_at:
             raise NotStarted(Reason.DEADLINE, "the permit expired")
+        self._borrow(perform.lease)
         try:
-            args, kwargs = self._signature.unbind(perform.action.arguments)
+            args, kwargs = self._signature.unbind(perform.action.arguments, self._credential)
         except Exception as error:
             raise NotStarted(Reason.INVALID_ARGUMENTS, f"a codec raised {type(error).__name__}") from error
         return partial(self._signature.function, *self._receiver, *args, **kwargs)
+
+    def _borrow(self, lease: Lease | None) -> None:
+        """Have what the function is lent, if it takes a credential."""
+        borrower = self._signature.borrower
+        if borrower is None:
+            return
+        if lease is not None and lease.secret is not None:
+            try:
+                self._credential = lent(lease, self._sought)
+            except InvalidInput as error:
+                raise NotStarted(Reason.UNAVAILABLE, str(error)) from None
+        elif borrower.required:
+            what = f"{borrower.name!r} is a credential, and the policy that permits the call names no class of them"
+            self._objection = NotStarted(Reason.UNAVAILABLE, f"{what}; write @credential on it. Nothing was done.")
+            raise self._objection
+
+    def _forget(self) -> None:
+        """Nobody uses it any more; then its backend is asked to end it."""
+        if self._credential is not None:
+            self._credential.forget()
+
+    def _finds(self, value: object) -> bool:
+        """Does a credential come back in this, or did one before?"""
+        if not self._leaked and self._sought.scrubber and self._sought.scrubber.finds_in(spoken(value)):
+            self._leaked = True
+            self.point.leaked(self.action.task, f"the output of {self.action.tool}")
+        return self._leaked
 
     @property
     def limits(self) -> Mapping[Quantity, int]:
@@ -162,24 +213,26 @@ class Call:
         waiting = self._halves.waiting
         return NOTHING if waiting is None else waiting.permit.limits
 
-    def is_within(self, output: Output) -> bool:
-        """May this much be let out, before it ended?"""
-        return not self.limits or not exceeds(output.used, self.limits)
+    def may_let_out(self, item: object, output: Output) -> bool:
+        """May `item` be let out, before the call ended? `output`: all that was, with it."""
+        return not self._finds(item) and (not self.limits or not exceeds(output.used, self.limits))
 
     def _result(self, value: object, output: Output | None) -> Result:
         if output is None:
             output = Output(self.action.salt)
             output.add(value, self.limits)
-        return Result(value, digest=output.digest, used=output.used if self.limits else NOTHING)
+        used = output.used if self.limits else NOTHING
+        return Result(value, digest=output.digest, used=used, leaked=self._finds(value))
 
     def _ending(self, error: BaseException) -> Result | CannotDo:
         if isinstance(error, INTERRUPTS):
             return CannotDo(Reason.CANCELLED)
+        leaked = self._finds(error)
         if not self.limits:
-            return Result(error, failed=True)
+            return Result(error, failed=True, leaked=leaked)
         said = Output(self.action.salt)
         said.add(_text(error), self.limits)
-        return Result(error, failed=True, used=said.used)
+        return Result(error, failed=True, used=said.used, leaked=leaked)
 
     def _released(self, outcome: Outcome) -> Any:
         if isinstance(outcome, Done):
@@ -201,6 +254,8 @@ class Call:
         assert not isinstance(outcome, Done)
         if isinstance(outcome, Undone) and outcome.fate in {Fate.DONE, Fate.FAILED}:
             why = "was carried out; its output is withheld, because it is more than one call may have."
+            if outcome.reason is Reason.LEAKED:
+                why = "was carried out; its output held a credential and is withheld, and the credential ends."
             return Refused(_decision(outcome), f"{self.action.tool} {why}")
         if isinstance(outcome, Undone) and outcome.fate is not Fate.NOT_STARTED:
             return OutcomeUnknown(
@@ -213,6 +268,7 @@ class Call:
         return Refused(decision, f"{self.action.tool} was refused ({decision.reason}). {sentence}")
 
     def __del__(self) -> None:
+        self._forget()
         if self._halves.waiting and os.getpid() == self.point.pid:
             self.point.abandoned.append(self._halves)
 

@@ -23,7 +23,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from functools import update_wrapper
 from threading import Lock
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast, overload
 
 from forestall.catalogue.statement import Statement, effective, require_server_name
 from forestall.core.action import ask_for
@@ -35,6 +35,7 @@ from forestall.core.pin import definition_digest
 from forestall.core.reason import Reason
 from forestall.pep.call import Call
 from forestall.pep.codec import Codec
+from forestall.pep.credential import Sought
 from forestall.pep.declared import declared, require_fit
 from forestall.pep.point import DecisionPoint
 from forestall.pep.signature import Signature, signature_of
@@ -42,6 +43,7 @@ from forestall.pep.stream import AsyncStream, Stream, perform, perform_async
 from forestall.pep.task import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 MAX_ARGUMENTS = 8 * 1024 * 1024
 """Bytes of canonical arguments in one call. What is larger belongs in a file that the call names."""
@@ -69,6 +71,7 @@ class Guard:
         """What the guard knows of its tools."""
         return tuple(self._tools.values())
 
+    @overload
     def tool(
         self,
         *,
@@ -80,23 +83,62 @@ class Guard:
         output: tuple[str, str] | None = None,
         reversible: bool = False,
         codecs: Mapping[type, Codec] = NOTHING,
-    ) -> Callable[[F], F]:
+        credential: None = None,
+    ) -> Callable[[F], F]: ...
+
+    @overload  # who calls it gives one argument less, which no type can say
+    def tool(
+        self,
+        *,
+        name: str | None = None,
+        effects: Collection[str] = (),
+        control: Collection[str] = (),
+        content: Collection[str] = (),
+        opaque: Collection[str] = (),
+        output: tuple[str, str] | None = None,
+        reversible: bool = False,
+        codecs: Mapping[type, Codec] = NOTHING,
+        credential: str,
+    ) -> Callable[[Callable[..., R]], Callable[..., R]]: ...
+
+    def tool(
+        self,
+        *,
+        name: str | None = None,
+        effects: Collection[str] = (),
+        control: Collection[str] = (),
+        content: Collection[str] = (),
+        opaque: Collection[str] = (),
+        output: tuple[str, str] | None = None,
+        reversible: bool = False,
+        codecs: Mapping[type, Codec] = NOTHING,
+        credential: str | None = None,
+    ) -> Callable[[F], F] | Callable[[Callable[..., R]], Callable[..., R]]:
         """A decorator that guards a function. The result is called as the function is: sync or async, streaming or not.
 
         What is left out is taken at its worst: `effects` as destructive and external, arguments that are not `content`
         as selecting the target, `output` (its integrity and confidentiality) as untrusted and secret.
 
+        `credential`: the parameter that is given the permit's `Credential`. It is no argument: who calls neither sees
+        nor gives it. Where policy names no class of credentials, it has its default, or the call is refused.
+
         Raises:
             SetupError: a word is not known, an argument does not exist, a type has no JSON form, or the name is taken.
         """
         said = declared(effects, control, content, opaque, output, reversible=reversible)
+        said = said if credential is None else replace(said, hidden=(credential,))
 
         def guarded(function: F) -> F:
             kind: Any = type(function)
             if kind is not staticmethod and kind is not classmethod:
-                return cast("F", self._guarded(signature_of(function, name=name, codecs=codecs), said))
+                return cast(
+                    "F", self._guarded(signature_of(function, name=name, codecs=codecs, credential=credential), said)
+                )
             inside: Any = function
-            signature = signature_of(inside.__func__, name=name, receiver=kind is classmethod, codecs=codecs)
+            receiver = kind is classmethod
+            signature = signature_of(
+                inside.__func__, name=name, receiver=receiver, codecs=codecs, credential=credential
+            )
             return cast("F", kind(self._guarded(signature, said)))
 
         return guarded
@@ -182,7 +224,8 @@ class Guard:
         except InvalidInput as error:
             action = self._action(tool, task, {})
             objection = objection or CannotDo(Reason.INVALID_ARGUMENTS, str(error))
-        return Call(self._point, signature, receiver, action, task.streaming if task else {}, objection)
+        streaming, sought = (task.streaming, task.sought) if task else ({}, Sought())
+        return Call(self._point, signature, receiver, action, streaming, sought, objection)
 
     def _action(self, tool: Tool, task: Task | None, arguments: dict[str, Any]) -> Action:
         random = self._point.random(32)
@@ -206,9 +249,16 @@ def _looking_like(signature: Signature, guarded: Callable[..., Any]) -> Callable
     function: Any = signature.function
     outside: Any = update_wrapper(guarded, function)
     del outside.__wrapped__
-    outside.__signature__ = inspect.signature(function)
+    outside.__signature__ = _shown(signature)
     outside.__annotations__ = dict(signature.hints)
     return guarded
+
+
+def _shown(signature: Signature) -> inspect.Signature:
+    """As who calls may know it."""
+    whole = inspect.signature(signature.function)
+    kept = [one for one in whole.parameters.values() if one.name not in signature.hidden]
+    return whole.replace(parameters=kept)
 
 
 def _objection(task: Task | None, signature: Signature, receiver: tuple[Any, ...]) -> CannotDo | None:

@@ -33,6 +33,9 @@ class DecisionPoint:
     mandate: Callable[[str], Mandate | None]
     declare: Callable[[Sequence[Tool]], None]
     """Make these the tools of the guard's server, and build the policy's schema for them. Raises SetupError."""
+    leaked: Callable[[str, str], None]
+    """Of a task, and in what: a credential came back, and is withheld. Its risk is high from then on, and its
+    credentials end. Never raises."""
     close: Callable[[], None]
     timeout_s: float = 5.0
     """How long a decision may take."""

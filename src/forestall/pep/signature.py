@@ -3,6 +3,8 @@
 Positional and keyword arguments, and defaults, come to the same mapping, so that the same call has the same digest.
 What the function receives later is rebuilt from that mapping and from nothing else: a value that is changed between
 decision and call changes nothing.
+
+One parameter may be a credential's. Who calls neither sees nor gives it, and nothing that is decided knows of it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 from forestall.core.canonical import digest
 from forestall.core.errors import InvalidInput, SetupError
+from forestall.core.hide import given_though_hidden
 from forestall.core.model import NOTHING
 from forestall.pep.codec import Codec, codec_of
 
@@ -37,6 +40,22 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Borrower:
+    """The parameter that a credential is given in."""
+
+    name: str
+    kind: Any
+    index: int
+    """Where it stands among the others, a receiver not counted."""
+    default: Any = inspect.Parameter.empty
+    """What the function gets where there is no credential."""
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """How a function is called. `receiver`: its first argument is the object it is a method of, and is not decided."""
 
@@ -48,6 +67,11 @@ class Signature:
     inspected: inspect.Signature = field(repr=False)
     hints: Mapping[str, Any] = field(repr=False)
     """Annotations of the parameters, resolved."""
+    borrower: Borrower | None = None
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        return () if self.borrower is None else (self.borrower.name,)
 
     def definition(self) -> dict[str, Any]:
         """The tool as MCP would describe it (2025-11-25, `Tool`); its digest is the pin."""
@@ -66,14 +90,18 @@ class Signature:
         Raises:
             InvalidInput: the call does not fit the signature, or a value is not what its parameter says.
         """
+        if given_though_hidden(self.hidden, kwargs):
+            raise InvalidInput(f"{self.hidden[0]!r} of {self.name} is filled in by a credential alone; leave it out.")
         try:
             given = self.inspected.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise InvalidInput(f"{self.name} cannot be called like this: {error}.") from None
         return {parameter.name: _encode(parameter, given) for parameter in self.parameters}
 
-    def unbind(self, arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """What to call the function with, rebuilt from what `bind` returned."""
+    def unbind(self, arguments: Mapping[str, Any], credential: object = None) -> tuple[list[Any], dict[str, Any]]:
+        """What to call the function with, rebuilt from what `bind` returned. Without a credential, the borrower has its
+        default.
+        """
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for parameter in self.parameters:
@@ -86,7 +114,16 @@ class Signature:
                 kwargs[parameter.name] = value
             else:
                 args.append(value)
+        if self.borrower is not None:
+            _lend(self.borrower, self.borrower.default if credential is None else credential, args, kwargs)
         return args, kwargs
+
+
+def _lend(borrower: Borrower, credential: object, args: list[Any], kwargs: dict[str, Any]) -> None:
+    if borrower.kind is inspect.Parameter.KEYWORD_ONLY:
+        kwargs[borrower.name] = credential
+    else:
+        args.insert(borrower.index, credential)
 
 
 def signature_of(
@@ -95,11 +132,15 @@ def signature_of(
     name: str | None = None,
     receiver: bool | None = None,
     codecs: Mapping[type, Codec] = NOTHING,
+    credential: str | None = None,
 ) -> Signature:
     """Read a function's signature. Methods are known by being defined in a class with `self` or `cls` first.
 
+    `credential`: the parameter that is a credential's.
+
     Raises:
-        SetupError: an annotation cannot be resolved or carried by JSON, or a default does not fit its annotation.
+        SetupError: an annotation cannot be resolved or carried by JSON, a default does not fit its annotation, or there
+            is no such parameter for a credential.
     """
     path = getattr(function, "__qualname__", "").rpartition("<locals>.")[2]
     if not (name := name or path):
@@ -109,10 +150,27 @@ def signature_of(
     if receiver is None:
         receiver = "." in path and bool(declared) and declared[0].name in _RECEIVERS
     declared = declared[1:] if receiver else declared
+    borrower = None if credential is None else _borrower(declared, credential, name)
+    declared = [one for one in declared if borrower is None or one.name != borrower.name]
     hints = _hints(function, declared, name, {kind.__name__: kind for kind in codecs})
     parameters = tuple(_parameter(parameter, hints.get(parameter.name, Any), name, codecs) for parameter in declared)
     description = inspect.getdoc(function) or ""
-    return Signature(function, name, description, receiver, parameters, inspected.replace(parameters=declared), hints)
+    shown = inspected.replace(parameters=declared)
+    return Signature(function, name, description, receiver, parameters, shown, hints, borrower)
+
+
+def _borrower(declared: list[inspect.Parameter], wanted: str, name: str) -> Borrower:
+    names = [parameter.name for parameter in declared]
+    if wanted not in names:
+        known = ", ".join(names) or "none"
+        raise SetupError(f"{name} has no parameter {wanted!r} for its credential; it has {known}.")
+    if twin := given_though_hidden([wanted], [one for one in names if one != wanted]):
+        raise SetupError(f"{name} has a parameter that is {twin!r} but for its case; rename one of them.")
+    index = names.index(wanted)
+    found = declared[index]
+    if found.kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
+        raise SetupError(f"{found} of {name} takes any number of arguments; a credential is one.")
+    return Borrower(wanted, found.kind, index, found.default)
 
 
 def _hints(

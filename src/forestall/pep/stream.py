@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from threading import Lock
 from typing import Any
 
-from forestall.core.errors import InvalidInput
+from forestall.core.errors import ForestallError, InvalidInput
 from forestall.pep.call import Call, Output
 
 
@@ -76,21 +76,24 @@ class Stream(_Once, Generator[Any, None, Any]):
             if self._over:
                 return advance(_nothing())
             self._call.point.require_here()
+            instead: ForestallError | None = None
             try:
                 item = advance(self._begun())
             except StopIteration as stop:
                 self._over, returned = True, stop.value
             except BaseException as error:
                 self._over = True
-                if self._inner is not None:
-                    self._call.fail(error)
-                raise
+                instead = None if self._inner is None else self._call.fail(error)
+                if instead is None:
+                    raise
             else:
                 self._output.add(item, self._call.limits, rows_at_least=1)
-                if self._call.is_within(self._output):
+                if self._call.may_let_out(item, self._output):
                     return item
                 self._over, returned = True, None
                 self._stop()
+            if instead is not None:
+                raise instead from None
             raise StopIteration(self._call.finish(returned, self._output))
 
     def _stop(self) -> None:
@@ -99,8 +102,12 @@ class Stream(_Once, Generator[Any, None, Any]):
         try:
             self._inner.close()
         except BaseException as error:
-            self._call.fail(error)
-            raise
+            instead = self._call.fail(error)
+            if instead is None:
+                raise
+        else:
+            return
+        raise instead from None
 
     def _begun(self) -> Generator[Any, Any, Any]:
         if self._inner is None:
@@ -146,21 +153,24 @@ class AsyncStream(_Once, AsyncGenerator[Any, None]):
             if self._over:
                 return await advance(_nothing_async())
             self._call.point.require_here()
+            instead: ForestallError | None = None
             try:
                 item = await advance(await self._begun())
             except StopAsyncIteration:
                 self._over = True
             except BaseException as error:
                 self._over = True
-                if self._inner is not None:
-                    await self._call.fail_async(error)
-                raise
+                instead = None if self._inner is None else await self._call.fail_async(error)
+                if instead is None:
+                    raise
             else:
                 self._output.add(item, self._call.limits, rows_at_least=1)
-                if self._call.is_within(self._output):
+                if self._call.may_let_out(item, self._output):
                     return item
                 self._over = True
                 await self._stop()
+            if instead is not None:
+                raise instead from None
             await self._call.finish_async(None, self._output)
             raise StopAsyncIteration
 
@@ -170,8 +180,12 @@ class AsyncStream(_Once, AsyncGenerator[Any, None]):
         try:
             await self._inner.aclose()
         except BaseException as error:
-            await self._call.fail_async(error)
-            raise
+            instead = await self._call.fail_async(error)
+            if instead is None:
+                raise
+        else:
+            return
+        raise instead from None
 
     async def _begun(self) -> AsyncGenerator[Any, Any]:
         if self._inner is None:
@@ -186,8 +200,15 @@ def perform(call: Call) -> Any:
     try:
         value = function()
     except BaseException as error:
-        call.fail(error)
-        raise
+        instead = call.fail(error)
+        if instead is None:
+            raise
+    else:
+        return _performed(call, value)
+    raise instead from None
+
+
+def _performed(call: Call, value: object) -> Any:
     if isinstance(value, Coroutine):
         return _later(call, value)
     return call.finish(value) if (stream := _stream(call, value)) is None else stream
@@ -199,9 +220,12 @@ async def perform_async(call: Call) -> Any:
     try:
         value = await function()
     except BaseException as error:
-        await call.fail_async(error)
-        raise
-    return await call.finish_async(value) if (stream := _stream(call, value)) is None else stream
+        instead = await call.fail_async(error)
+        if instead is None:
+            raise
+    else:
+        return await call.finish_async(value) if (stream := _stream(call, value)) is None else stream
+    raise instead from None
 
 
 async def _later(call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -209,9 +233,12 @@ async def _later(call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
     try:
         value = await coroutine
     except BaseException as error:
-        await call.fail_async(error)
-        raise
-    return await call.finish_async(value)
+        instead = await call.fail_async(error)
+        if instead is None:
+            raise
+    else:
+        return await call.finish_async(value)
+    raise instead from None
 
 
 def _stream(call: Call, value: object) -> Stream | AsyncStream | None:

@@ -13,6 +13,7 @@ from forestall.core.mandate import NO_WISH, Wish
 from forestall.core.model import Deny, Grant, Mandate
 from forestall.core.reason import Reason
 from forestall.core.task import close_task, open_task, told
+from forestall.pep.credential import Sought
 from forestall.pep.point import DecisionPoint
 from forestall.run import run, run_async
 
@@ -34,6 +35,7 @@ class Task:
         self.ended = False
         self.streaming: dict[str, Label] = {}
         """By call: the labels of streams that are being read."""
+        self.sought = Sought()
         self._point = point
         self._current = current
         self._mandate = mandate
