@@ -153,13 +153,19 @@ class Call:
     def settle(self, answer: Result | CannotDo) -> Outcome:
         self.point.require_here()
         self._forget()
-        return self._settled(run(self._halves.second(answer), self.point.handlers))
+        try:
+            return self._settled(run(self._halves.second(answer), self.point.handlers))
+        finally:
+            self._tell_leak()
 
     async def settle_async(self, answer: Result | CannotDo) -> Outcome:
         """Carried to its end even where it is cancelled meanwhile."""
         self.point.require_here()
         self._forget()
-        return self._settled(await run_async(self._halves.second(answer), self.point.handlers_async))
+        try:
+            return self._settled(await run_async(self._halves.second(answer), self.point.handlers_async))
+        finally:
+            self._tell_leak()
 
     def _settled(self, outcome: Outcome) -> Outcome:
         if isinstance(outcome, Done):
@@ -204,8 +210,12 @@ class Call:
         """Does a credential come back in this, or did one before?"""
         if not self._leaked and self._sought.scrubber and self._sought.scrubber.finds_in(spoken(value)):
             self._leaked = True
-            self.point.leaked(self.action.task, f"the output of {self.action.tool}")
         return self._leaked
+
+    def _tell_leak(self) -> None:
+        """Once the call's own credential is over: two who end it at a time would both write that down."""
+        if self._leaked:
+            self.point.leaked(self.action.task, f"the output of {self.action.tool}")
 
     @property
     def limits(self) -> Mapping[Quantity, int]:
