@@ -63,23 +63,23 @@ FILES: dict[str, Broken] = {
     ),
     "a catalogue that is no TOML": (
         swap(REVIEW, "[tools.echo]", "[tools.echo"),
-        "{h}/catalogue/plain.toml:20:12: This is not TOML: ",
+        "{h}/catalogue/plain.toml:21:12: This is not TOML: ",
     ),
     "an unknown key in the catalogue": (
         swap(REVIEW, "output = {", "outptu = {"),
-        "{h}/catalogue/plain.toml:24: tool 'echo': unknown key 'outptu'; did you mean 'output'?",
+        "{h}/catalogue/plain.toml:25: tool 'echo': unknown key 'outptu'; did you mean 'output'?",
     ),
     "an unknown effect": (
         swap(REVIEW, '"external"', '"externl"'),
-        "{h}/catalogue/plain.toml:22: tool 'echo': `effects` cannot be 'externl'; it is one of read, write, ",
+        "{h}/catalogue/plain.toml:23: tool 'echo': `effects` cannot be 'externl'; it is one of read, write, ",
     ),
     "a catalogue of another format": (
         swap(REVIEW, "format = 1", "format = 2"),
-        "{h}/catalogue/plain.toml:16: `format` must be 1; this version reads no other.",
+        "{h}/catalogue/plain.toml:17: `format` must be 1; this version reads no other.",
     ),
     "a catalogue of another server": (
         swap(REVIEW, 'server = "plain"', 'server = "plan"'),
-        "{h}/catalogue/plain.toml:17: `server` must be 'plain', as the file is named.",
+        "{h}/catalogue/plain.toml:18: `server` must be 'plain', as the file is named.",
     ),
     "a catalogue that is no text": (
         put(REVIEW, b"\xff\xfe"),
@@ -95,15 +95,15 @@ FILES: dict[str, Broken] = {
     ),
     "a definition that was changed": (
         swap(DEFINITIONS, '"integer"', '"number"'),
-        "{h}/catalogue/plain.toml:186: tool 'ask_client': `pin` is not the digest of the definition in plain.json, ",
+        "{h}/catalogue/plain.toml:187: tool 'ask_client': `pin` is not the digest of the definition in plain.json, ",
     ),
     "no pin": (
         swap(REVIEW, "\npin = ", "\n# pin = "),
-        "{h}/catalogue/plain.toml:20: tool 'echo': `pin` must be \"sha256:\" and 64 hex digits; `forestall init`",
+        "{h}/catalogue/plain.toml:21: tool 'echo': `pin` must be \"sha256:\" and 64 hex digits; `forestall init`",
     ),
     "a pin that is none": (
         swap(REVIEW, "sha256:", "sha512:"),
-        "{h}/catalogue/plain.toml:26: tool 'echo': `pin` must be \"sha256:\" and 64 hex digits; `forestall init`",
+        "{h}/catalogue/plain.toml:27: tool 'echo': `pin` must be \"sha256:\" and 64 hex digits; `forestall init`",
     ),
     "a mandate that is no TOML": (
         swap(MANDATE, "purpose =", "purpose"),
