@@ -67,7 +67,7 @@ class Source:
                 near = get_close_matches(name, names, 1)
                 hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(sorted(names))}."
                 where = f" in [{section}]" if section else ""
-                raise SetupError(f"{self.at(name, section)}: unknown {what} `{name}`{where}; {hint}")
+                raise SetupError(f"{self.at(name, section)}: unknown {what} `{as_typed(name)}`{where}; {hint}")
 
     def section(self, name: str, kind: Callable[..., _S]) -> _S:
         table = self.table.get(name, {})
@@ -121,4 +121,9 @@ class Source:
             return words[name]
         near = get_close_matches(name, list(words), 1) or list(words)
         hint = f"did you mean `{near[0]}`?" if len(near) == 1 else f"known are {', '.join(near)}."
-        raise SetupError(f"{self.at(key, section)}: unknown {what} `{name}`; {hint}")
+        raise SetupError(f"{self.at(key, section)}: unknown {what} `{as_typed(name)}`; {hint}")
+
+
+def as_typed(name: str) -> str:
+    """A name from a file, on one line and with nothing that moves a terminal."""
+    return name if name.isprintable() else ascii(name)[1:-1]

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 from forestall.core.errors import SetupError
 from forestall.proof.fault import InvalidProof
+from forestall.source import as_typed
 
 _T = TypeVar("_T")
 
@@ -49,7 +50,7 @@ class Table:
                 hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(sorted(known))}."
                 what = "key" if self.name else "section"
                 where = f" in {self._shown}" if self.name else ""
-                raise self.error(key, f"unknown {what} `{key}`{where}; {hint}")
+                raise self.error(key, f"unknown {what} `{as_typed(key)}`{where}; {hint}")
         for key in needed:
             if key not in self.values:
                 raise self.error(key, f"{self._shown} has no `{key}`; it says {', '.join(needed)}.")

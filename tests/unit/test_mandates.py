@@ -119,6 +119,11 @@ def test_more_bounds_than_a_grant_holds_are_refused(tmp_path: Path) -> None:
         load(tmp_path, f'{PLAIN}[resources."git/*"]\n{many}\n')
 
 
+def test_a_word_that_has_a_line_break_is_told_on_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"unknown effect `re\\nad`; did you mean `read`\?"):
+        load(tmp_path, FULL.replace('"read"', r'"re\nad"', 1))
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
 @given(st.data())
 def test_whatever_becomes_of_a_mandate_it_is_read_or_refused_in_one_sentence(
