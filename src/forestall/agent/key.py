@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from forestall.core.canonical import parse
 from forestall.core.errors import InvalidInput, SetupError, cure
+from forestall.private_file import read_private_file
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.encoding import decode, encode
 from forestall.proof.fault import InvalidProof
@@ -79,17 +79,7 @@ def parse_key(value: Mapping[str, Any], path: Path) -> SigningKey:
 
 def read_private(path: Path) -> dict[str, Any]:
     """A JSON object from a file that nobody else can read. Raises SetupError."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-            status = os.fstat(descriptor)
-            data = file.read(MAX_FILE + 1) if stat.S_ISREG(status.st_mode) else b""
-    except OSError as error:
-        raise SetupError(f"{path} cannot be read: {cure(error)}.") from None
-    if status.st_uid not in {os.geteuid(), 0}:
-        raise SetupError(f"{path} belongs to another user, who may know what it holds.")
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        raise SetupError(f"Others can read {path}; run `chmod 600 {path}`.")
+    data = read_private_file(path, max_bytes=MAX_FILE)
     try:
         value = parse(data, max_bytes=MAX_FILE)
     except InvalidInput:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import configparser
-import os
 import re
-import stat
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +13,8 @@ from typing import Any, Protocol
 from forestall.adapter.credential.aws_calls import NOBODY, Calls, Keys
 from forestall.adapter.credential.http import unavailable
 from forestall.adapter.oidc.token_file import read_token
-from forestall.core.errors import Unavailable, cure
+from forestall.core.errors import SetupError, Unavailable
+from forestall.private_file import read_private_file
 
 MAX_FILE = 262_144
 """Bytes of a credentials file."""
@@ -123,14 +122,9 @@ def require_keys(members: Mapping[str, Any], where: str) -> Keys:
 
 def _read(path: Path) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-            status = os.fstat(descriptor)
-            data = file.read(MAX_FILE + 1) if stat.S_ISREG(status.st_mode) else b""
-    except OSError as error:
-        raise unavailable(f"{path} cannot be read: {cure(error)}.") from None
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        raise unavailable(f"Others can read {path}; run `chmod 600 {path}`.")
+        data = read_private_file(path, max_bytes=MAX_FILE)
+    except SetupError as error:
+        raise unavailable(str(error)) from None
     try:
         return data.decode() if len(data) <= MAX_FILE else ""
     except UnicodeDecodeError:

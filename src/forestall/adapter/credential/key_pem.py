@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import threading
 from pathlib import Path
 
@@ -11,7 +9,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from forestall.core.errors import SetupError, cure
+from forestall.core.errors import SetupError
+from forestall.private_file import read_private_file
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.jwk import SigningKey
 
@@ -34,26 +33,11 @@ class KeyPem:
         Raises:
             SetupError: it cannot be read, others can read it, or it holds no such key. Says nothing of what it holds.
         """
-        data = _read(self._path)
+        data = read_private_file(self._path, max_bytes=MAX_FILE)
         with self._lock:
             if self._key is None or data != self._data:
                 self._key, self._data = _parse(data, self._path), data
             return self._key
-
-
-def _read(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-            status = os.fstat(descriptor)
-            data = file.read(MAX_FILE + 1) if stat.S_ISREG(status.st_mode) else b""
-    except OSError as error:
-        raise SetupError(f"{path} cannot be read: {cure(error)}.") from None
-    if status.st_uid not in {os.geteuid(), 0}:
-        raise SetupError(f"{path} belongs to another user, who may know what it holds.")
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        raise SetupError(f"Others can read {path}; run `chmod 600 {path}`.")
-    return data
 
 
 def _parse(data: bytes, path: Path) -> SigningKey:

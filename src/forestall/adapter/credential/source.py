@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import stat
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from forestall.core.ask import CannotDo
-from forestall.core.errors import cure
+from forestall.core.errors import SetupError, cure
 from forestall.core.reason import Reason
+from forestall.private_file import read_private_file
 
 MAX_SECRET = 65_536
 """Bytes. A key with its chain of certificates has a tenth."""
@@ -35,16 +35,10 @@ class FileSource:
 
     def read(self) -> str:
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode):
-                    raise _missing(f"{self.path} is no file; write the secret into one")
-                if status.st_mode & 0o077:
-                    raise _missing(f"{self.path} can be read by others; run `chmod 600` on it, and replace the secret")
-                return plain(file.read(MAX_SECRET + 1), str(self.path))
-        except OSError as error:
-            raise _missing(f"{self.path} cannot be read: {cure(error)}") from None
+            data = read_private_file(self.path, max_bytes=MAX_SECRET)
+        except SetupError as error:
+            raise _missing(str(error).removesuffix(".")) from None
+        return plain(data, str(self.path))
 
 
 @dataclass(frozen=True, slots=True)

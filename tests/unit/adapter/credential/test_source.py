@@ -40,7 +40,7 @@ def test_a_file_is_read_each_time_without_its_last_end_of_line(tmp_path: Path, e
 @pytest.mark.parametrize(
     ("content", "mode", "sentence"),
     [
-        (SECRET.encode(), 0o640, "can be read by others; run `chmod 600`"),
+        (SECRET.encode(), 0o640, "Others can read .*; run `chmod 600"),
         (b"", 0o600, "is empty"),
         (b"\n", 0o600, "is empty"),
         (b"a\0b", 0o600, "zero byte"),
