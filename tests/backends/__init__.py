@@ -38,7 +38,7 @@ class Desk:
         return notes.read_text().splitlines() if notes.exists() else []
 
     def works(self, token: str) -> bool:
-        return token in {json.loads((self.folder / "live" / name).read_text())["token"] for name in self.live}
+        return any(self._token(name) == token for name in self.live)
 
     def until(self, name: str) -> int:
         return int(json.loads((self.folder / "live" / name).read_text())["until"])
@@ -49,6 +49,13 @@ class Desk:
         new = self.folder / "faults-new"
         new.write_text("".join(f"{what} {fault}\n" for what, fault in faults.items()))
         new.rename(self.folder / "faults")
+
+    def _token(self, name: str) -> str | None:
+        """None once it is revoked, which another process may do between the listing and this."""
+        try:
+            return str(json.loads((self.folder / "live" / name).read_text())["token"])
+        except FileNotFoundError:
+            return None
 
     def leave(self, name: str) -> None:
         """One that nobody has written down."""

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,9 @@ class FilesBroker:
         with self._asked("revoke") as lies:
             if lies:
                 return
-            made = self._of(lease.name)
-            if self.handles and made.exists():
-                ended = self.context.now() >= json.loads(made.read_text())["until"]
-                shown = lease.secret.handle if lease.secret is not None else ""
-                if not ended and shown != json.loads(made.read_text())["handle"]:
-                    raise CannotDo(Reason.UNAVAILABLE, "without its handle it cannot be ended")
-            made.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                self._demand_handle(lease)
+                self._of(lease.name).unlink()
 
     def list_orphans(self, known: Collection[str]) -> Sequence[str]:
         with self._asked("list"):
@@ -82,6 +79,12 @@ class FilesBroker:
     @property
     def live(self) -> Path:
         return self.folder / "live"
+
+    def _demand_handle(self, lease: Lease) -> None:
+        made = json.loads(self._of(lease.name).read_text())
+        shown = lease.secret.handle if lease.secret is not None else ""
+        if self.handles and self.context.now() < made["until"] and shown != made["handle"]:
+            raise CannotDo(Reason.UNAVAILABLE, "without its handle it cannot be ended")
 
     def _of(self, name: str) -> Path:
         return self.live / name
