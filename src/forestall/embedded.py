@@ -131,7 +131,7 @@ class _Embedded:
     def _leaked(self, task: str, where: str) -> None:
         """As the decision point does it (`forestall.server.leak`), for a program that waits."""
         parts, why = self._parts, f"a credential came back in {where}"
-        parts.lending.condemn_task(task, "leaked")
+        parts.lending.ending.condemn_task(task, "leaked")
         _say(f"Of task {task}: {why}; it was withheld")
         grant = parts.state.find_grant(task)
         if grant is None or parts.state.risk(grant) is Risk.HIGH:

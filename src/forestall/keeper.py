@@ -40,7 +40,7 @@ class Keeper:
         """By what it is about: a credential's name, or a class."""
         self._woken, self._closing = threading.Event(), threading.Event()
         lending.on_change.append(self.wake)
-        lending.keep_only_known()
+        lending.recovering.keep_only_known()
         self._thread = threading.Thread(target=self._keep, name="forestall-leases", daemon=True)
         self._thread.start()
 
@@ -51,7 +51,7 @@ class Keeper:
     def close(self) -> None:
         """End whatever lives, once."""
         self._closing.set()
-        self._lending.condemn_all("stopped")
+        self._lending.stop()
         self._woken.set()
         self._thread.join()
         self._end_due()
@@ -105,7 +105,7 @@ class Keeper:
 
     def _renew(self, name: str) -> None:
         try:
-            renewing = self._lending.begin_renewal(name)
+            renewing = self._lending.living.begin_renewal(name)
             if renewing is not None:
                 renewing.result()
         except Exception as error:  # noqa: BLE001 - it ends when its time has come
@@ -117,7 +117,7 @@ class Keeper:
 
     def _list(self, one: CredentialClass) -> None:
         try:
-            orphans = self._lending.begin_listing(one).result()
+            orphans = self._lending.recovering.begin_listing(one).result()
         except Exception as error:  # noqa: BLE001 - asked again at the next look
             with self._books:
                 self.book.not_listed(one.name, translate(error))

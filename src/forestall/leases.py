@@ -52,7 +52,7 @@ class Book:
 
     def due(self) -> list[tuple[Lease, str]]:
         """Those that are over and not waiting for another attempt, each with why."""
-        at, found = self._now(), self._lending.due()
+        at, found = self._now(), self._lending.living.due()
         names = {lease.name for lease, _ in found}
         orphans = [
             (one.lease, one.why) for name, one in self.failing.items() if name not in names and not one.lease.task
@@ -60,7 +60,7 @@ class Book:
         self.failing = {
             name: one
             for name, one in self.failing.items()
-            if name in names or not one.lease.task or self._lending.is_ending(name)
+            if name in names or not one.lease.task or self._lending.living.is_ending(name)
         }
         return [(lease, why) for lease, why in (*found, *orphans) if self._again_at(lease.name) <= at]
 
@@ -75,7 +75,7 @@ class Book:
         """It could not be ended, or that could not be written."""
         at, before = self._now(), self.failing.get(lease.name)
         attempts = 1 if before is None else before.attempts + 1
-        ends_at = self._lending.ends_alone_at(lease)
+        ends_at = self._lending.living.ends_alone_at(lease)
         pause = min(FIRST_RETRY_MS << min(attempts - 1, 16), LONGEST_RETRY_MS)
         again_at = at + pause if ends_at is None else max(ends_at, at + pause)
         detail = error.detail or error.reason.value
@@ -103,7 +103,9 @@ class Book:
 
     def _renewing(self) -> dict[str, int]:
         """By name: when each is to be renewed."""
-        return {name: max(due, self._retry_renewal.get(name, 0)) for name, due in self._lending.renewable().items()}
+        return {
+            name: max(due, self._retry_renewal.get(name, 0)) for name, due in self._lending.living.renewable().items()
+        }
 
     def renewed(self, name: str) -> None:
         self._retry_renewal.pop(name, None)
@@ -124,7 +126,7 @@ class Book:
             return False
         self._list_at = at + (self._lending.patience_ms if self._lists == 0 else LIST_EVERY_MS)
         self._lists += 1
-        self._lending.forget_stray()
+        self._lending.recovering.forget_stray()
         return True
 
     def listed(self, name: str) -> None:
@@ -141,7 +143,7 @@ class Book:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every credential that may be alive, as JSON, the oldest first."""
-        rows = [self._row(lease, since) for since, lease in self._lending.alive()]
+        rows = [self._row(lease, since) for since, lease in self._lending.living.alive()]
         return [*rows, *(self._row(one.lease, one.since) for one in self.failing.values() if not one.lease.task)]
 
     def summary(self) -> dict[str, Any]:
@@ -163,9 +165,9 @@ class Book:
 
     def _row(self, lease: Lease, since: int) -> dict[str, Any]:
         failing = self.failing.get(lease.name)
-        why = self._lending.why_over(lease) if failing is None else failing.why
+        why = self._lending.living.why_over(lease) if failing is None else failing.why
         state = "alive" if not why else "ending"
-        if failing is not None and self._lending.ends_alone_at(lease) is None:
+        if failing is not None and self._lending.living.ends_alone_at(lease) is None:
             state = "failing"
         place = lease.place
         return {
@@ -178,7 +180,7 @@ class Book:
             "rights": dict(lease.rights),
             "place": None if place is None else {"where": place.where.value, "name": place.name},
             "since": since,
-            "until": self._lending.until(lease),
+            "until": self._lending.living.until(lease),
             "state": state,
             "why": why,
             "detail": "" if failing is None else failing.detail,

@@ -255,9 +255,9 @@ def handlers(parts: Parts, *, directory: str) -> dict[type, Handler]:
         Release: lambda ask: state.release(ask.grant, ask.effects),
         Record: lambda ask: record(parts, ask.entry),
         Confirm: lambda ask: confirm(parts, ask.permit),
-        Plan: lambda ask: lending.plan(ask.permit, ask.action),
-        Issue: lambda ask: lending.issue_async(ask.lease),
-        Revoke: lambda ask: lending.revoke_async(ask.lease),
+        Plan: lambda ask: lending.making.plan(ask.permit, ask.action),
+        Issue: lambda ask: lending.making.issue_async(ask.lease),
+        Revoke: lambda ask: lending.ending.revoke_async(ask.lease),
         Tell: lambda _ask: parts.now(),
     }
 
@@ -271,8 +271,8 @@ def waiting(parts: Parts) -> dict[type, Handler]:
     """Those that block."""
     return {
         Record: lambda ask: record_blocking(parts, ask.entry),
-        Issue: lambda ask: parts.lending.issue(ask.lease),
-        Revoke: lambda ask: parts.lending.revoke(ask.lease),
+        Issue: lambda ask: parts.lending.making.issue(ask.lease),
+        Revoke: lambda ask: parts.lending.ending.revoke(ask.lease),
     }
 
 
@@ -280,8 +280,8 @@ def waiting_async(parts: Parts) -> dict[type, Handler]:
     """Those whose answer is awaited."""
     return {
         Record: lambda ask: record(parts, ask.entry),
-        Issue: lambda ask: parts.lending.issue_async(ask.lease),
-        Revoke: lambda ask: parts.lending.revoke_async(ask.lease),
+        Issue: lambda ask: parts.lending.making.issue_async(ask.lease),
+        Revoke: lambda ask: parts.lending.ending.revoke_async(ask.lease),
     }
 
 
@@ -388,7 +388,7 @@ def _apply(parts: Parts, entry: Entry, position: Position) -> None:
             for callback in parts.on_close:
                 callback()
         if entry.kind is Kind.REVOKED:
-            parts.lending.ended(entry.id)
+            parts.lending.ending.written(entry.id)
         if entry.kind in _RENEWING:
             parts.runaways.renew()
 

@@ -27,7 +27,7 @@ class Leaks:
 
     def heed(self, grant: Grant, where: str) -> None:
         """`where`: in what it came back, for the operator."""
-        self._point.parts.lending.condemn_task(grant.task, "leaked")
+        self._point.parts.lending.ending.condemn_task(grant.task, "leaked")
         if self._raising:
             return
         self._raising = True

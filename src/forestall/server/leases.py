@@ -53,7 +53,7 @@ class Leases:
 
     async def keep(self) -> None:
         """Until it is cancelled. At first: what the process before left."""
-        self._lending.keep_only_known()
+        self._lending.recovering.keep_only_known()
         while True:
             self._woken.clear()
             try:
@@ -92,22 +92,22 @@ class Leases:
         state = self._parts.state
         return {
             lease.name
-            for _, lease in self._lending.alive()
-            if self._lending.why_over(lease)
+            for _, lease in self._lending.living.alive()
+            if self._lending.living.why_over(lease)
             or state.stopped(lease.task) is Reason.REVOKED
             or state.find_grant(lease.task) is None
         }
 
     async def close(self, bound_s: float) -> Ended:
         """End whatever lives: what this process knows of it goes with the process."""
-        self._lending.condemn_all("stopped")
-        ended = await self.see_ended({lease.name for _, lease in self._lending.alive()}, bound_s)
+        self._lending.stop()
+        ended = await self.see_ended({lease.name for _, lease in self._lending.living.alive()}, bound_s)
         for work in self._working.values():
             work.cancel()
         return ended
 
     def _left(self, names: Collection[str]) -> set[str]:
-        return {lease.name for _, lease in self._lending.alive() if lease.name in names}
+        return {lease.name for _, lease in self._lending.living.alive() if lease.name in names}
 
     def _work(self, about: str, work: Coroutine[Any, Any, None]) -> None:
         """One thing at a time for each credential, and for each class."""
@@ -127,7 +127,7 @@ class Leases:
 
     async def _renew(self, name: str) -> None:
         try:
-            renewing = self._lending.begin_renewal(name)
+            renewing = self._lending.living.begin_renewal(name)
             if renewing is not None:
                 await asyncio.wrap_future(renewing)
         except Exception as error:  # noqa: BLE001 - it ends when its time has come
@@ -137,7 +137,7 @@ class Leases:
 
     async def _list(self, one: CredentialClass) -> None:
         try:
-            orphans = await asyncio.wrap_future(self._lending.begin_listing(one))
+            orphans = await asyncio.wrap_future(self._lending.recovering.begin_listing(one))
         except Exception as error:  # noqa: BLE001 - asked again at the next look
             self.book.not_listed(one.name, translate(error))
             return

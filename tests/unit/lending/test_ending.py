@@ -1,0 +1,63 @@
+"""What is ended, by whom, and what is not ended twice."""
+
+from __future__ import annotations
+
+from threading import Event
+from typing import Any
+
+import pytest
+
+from forestall.core.ask import CannotDo
+from forestall.core.entry import closed, revoked
+from forestall.core.reason import Reason
+from forestall.leases import Book
+from forestall.testing.world import GRANT, NOW
+from tests.backends import Desk
+from tests.unit.lending.books import WAIT_S, reason_of
+
+
+def test_what_was_certainly_never_asked_for_is_over_without_asking(books_of: Any, desk: Desk) -> None:
+    books = books_of()
+    books.lending.ending.revoke(books.planned())
+    assert desk.asked == []
+
+
+def test_what_has_ended_is_not_ended_twice(books_of: Any, desk: Desk) -> None:
+    books = books_of()
+    lease = books.issued()
+    books.lending.ending.revoke(lease)
+    books.write(revoked(lease, "killed", NOW))
+    assert reason_of(lambda: books.lending.ending.revoke(lease)) is Reason.UNAVAILABLE
+    assert desk.asked == ["issue", "revoke"]
+
+
+def test_while_it_is_being_made_nobody_is_told_that_it_is_over(books_of: Any, desk: Desk) -> None:
+    books, changed = books_of(), Event()
+    books.lending.on_change.append(changed.set)
+    desk.fault(issue="slow")
+    lease = books.planned()
+    assert reason_of(lambda: books.lending.making.issue(lease)) is Reason.UNAVAILABLE
+    assert reason_of(lambda: books.lending.ending.revoke(lease)) is Reason.UNAVAILABLE
+    assert books.lending.living.due() == []
+    desk.fault()
+    assert changed.wait(WAIT_S)
+    assert desk.live == set()
+    assert [(one.name, why) for one, why in books.lending.living.due()] == [(lease.name, "late")]
+    books.lending.ending.revoke(lease)
+
+
+def test_one_that_a_backend_hangs_on_ending_stays_among_those_that_fail(books_of: Any, desk: Desk) -> None:
+    books = books_of("")
+    book = Book(books.lending, lambda: books.now, lambda _said: None)
+    lease = books.issued()
+    desk.fault(revoke="slow")
+    books.write(closed(GRANT.task, "done", NOW))
+    for due, why in book.due():
+        with pytest.raises(CannotDo) as caught:
+            books.lending.ending.revoke(due)
+        book.failed(due, why, caught.value)
+    books.now += 60_000
+    assert book.due() == []
+    (row,) = book.rows()
+    assert (row["name"], row["state"], row["why"]) == (lease.name, "failing", "task_ended")
+    desk.fault()
