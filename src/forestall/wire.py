@@ -389,6 +389,8 @@ def _apply(parts: Parts, entry: Entry, position: Position) -> None:
                 callback()
         if entry.kind is Kind.REVOKED:
             parts.lending.ending.written(entry.id)
+        if entry.kind is Kind.ORDERED:
+            parts.lending.ending.condemn_suspended()
         if entry.kind in _RENEWING:
             parts.runaways.renew()
 

@@ -103,6 +103,24 @@ def test_killed_at_a_record(home: Home, desk: Desk, scope: str, kind: str, when:
 
 
 @pytest.mark.parametrize("scope", ["action", "task"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_a_suspension(home: Home, desk: Desk, scope: str, when: str) -> None:
+    home.credentials.write_text(f'{CLASS}scope = "{scope}"\n')
+
+    async def suspended() -> None:
+        async with await Peer.gateway(home.socket) as peer, await Peer.cli(home.socket) as operator:
+            assert (await peer.ask())["type"] == "permit"
+            operator.request("order", order="suspend", reach="everything")
+            assert await operator.ended()
+
+    with dying(home, "ordered", when) as started:
+        asyncio.run(suspended())
+        assert started.wait(WAIT_S) == -9
+    assert len(desk.live) == 1
+    recover(home, desk)
+
+
+@pytest.mark.parametrize("scope", ["action", "task"])
 @pytest.mark.parametrize(("what", "fault"), BACKEND)
 def test_killed_while_the_backend_is_asked(home: Home, desk: Desk, scope: str, what: str, fault: str) -> None:
     home.credentials.write_text(f'{CLASS}scope = "{scope}"\n')

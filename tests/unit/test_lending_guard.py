@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from forestall import Guard
+from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.errors import OutcomeUnknown, Refused, SetupError
+from forestall.embedded import _Embedded
 from forestall.home import Home
+from forestall.wire import order_blocking
 from tests.backends import Desk, install
 from tests.points import WAIT_S, entries, until
 
@@ -149,6 +152,29 @@ with guard.task("write"): write()
     with Guard.open(home.root, name="shop"):
         until(lambda: not desk.live)
         until(lambda: whys(home) == ["swept"])
+
+
+def test_a_suspension_ends_its_credential_and_once_resumed_the_next_call_gets_another(home: Home, desk: Desk) -> None:
+    home.credentials.write_text(f'{CLASS}scope = "task"\n')
+    point = _Embedded(home, "shop")
+    with Guard(point.decision_point, name="shop") as guard:
+
+        @guard.tool(effects={"write"})
+        def write() -> None: ...
+
+        with guard.task("write"):
+            write()
+            (first,) = desk.live
+            target = Target(Reach.EVERYTHING)
+            order_blocking(point._parts, Command(Order.SUSPEND, target, "why", "uid/0"))
+            with pytest.raises(Refused):
+                write()
+            until(lambda: not desk.live)
+            order_blocking(point._parts, Command(Order.RESUME, target, "fine", "uid/0"))
+            write()
+            assert len(desk.live - {first}) == 1
+    assert desk.live == set()
+    assert whys(home) == ["suspended", "task_ended"]
 
 
 def test_a_policy_that_names_a_class_that_is_not_there_is_refused(home: Home) -> None:

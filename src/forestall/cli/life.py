@@ -23,6 +23,7 @@ WHY = {
     "late": "its backend said too late that it made it",
     "leaked": "it, or another of its task, was seen in an output",
     "killed": "its task was killed, or everything was",
+    "suspended": "its task was suspended, or one above it",
     "task_ended": "its task is over",
     "settled": "its call is over; it could not be ended at once",
     "expired": "its time was over, or it could not be renewed",

@@ -16,7 +16,8 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Give no permits to tasks, and open no new ones, until they are resumed. What runs already is left to end."
+        "Give no permits to tasks, and open no new ones, until they are resumed. What runs already is left to end,"
+        " without the credentials that it was lent."
     )
     parser.epilog = f"{ordering.TARGETS}\n{EPILOG}"
     ordering.configure(parser)

@@ -2,7 +2,8 @@
 
 An order is an entry of the permits stream first; everything else follows from its place in the log. `kill` ends every
 open task that its target covers, with all below it. Until `resume` for the same target, `kill` and `suspend` keep new
-tasks of an agent, a user, a trust domain, or anybody from being opened; `suspend` keeps open ones from getting permits.
+tasks of an agent, a user, a trust domain, or anybody from being opened; `suspend` keeps open ones from getting permits,
+and ends their credentials.
 """
 
 from __future__ import annotations

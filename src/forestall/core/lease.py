@@ -44,6 +44,8 @@ def over(lease: Lease, around: Around) -> str:
         return "killed"
     if around.grant is None:
         return "task_ended"
+    if around.stopped is Reason.SUSPENDED:
+        return "suspended"
     if lease.scope is Scope.ACTION and around.settled:
         return "settled"
     if around.at >= min(lease.expires_at, around.until or lease.expires_at):

@@ -37,6 +37,13 @@ class Ending:
         """All that the task has: one of them was seen where it must not be."""
         self.condemn([lease.name for _, lease in self._holdings.state.leases() if lease.task == task], why)
 
+    def condemn_suspended(self) -> None:
+        """What tasks have that are suspended now: it ends although they may be resumed before anybody looks."""
+        with self._holdings.lock:
+            leases = [held.lease for held in self._holdings.by_name.values()]
+        stopped = self._holdings.state.stopped
+        self.condemn([lease.name for lease in leases if stopped(lease.task) is Reason.SUSPENDED], "suspended")
+
     # -- by its backend
 
     def revoke(self, lease: Lease) -> None:

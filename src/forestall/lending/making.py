@@ -126,6 +126,8 @@ class Making:
             held = self._holdings.by_name.get(lease.name)
             if held is None or held.is_begun:
                 raise CannotDo(Reason.UNAVAILABLE, "A credential is issued once, after its plan.")
+            if held.condemned:
+                raise _ended_meanwhile(held)
             held.is_begun = held.is_asking = True
         try:
             return held, self._holdings.threads_of(held.made_by).making.do(partial(self._make, held))
@@ -150,8 +152,11 @@ class Making:
         except BaseException as error:  # noqa: BLE001 - theirs may hold a secret
             raise translate(error) from None
         finally:
-            if self._answered(held, is_good=is_good) == LATE:
+            condemned = self._answered(held, is_good=is_good)
+            if condemned == LATE:
                 self._end_late(held)
+        if condemned:
+            raise _ended_meanwhile(held)
         return secret
 
     def _answered(self, held: Held, *, is_good: bool) -> str:
@@ -185,6 +190,10 @@ class Making:
         with self._holdings.lock:
             held.is_begun = held.is_asking = False
             held.condemned = held.condemned or LOST
+
+
+def _ended_meanwhile(held: Held) -> CannotDo:
+    return CannotDo(Reason.UNAVAILABLE, f"`{held.made_by.name}` was to be ended before it was there: {held.condemned}")
 
 
 def _narrowed(grant: Grant, one: CredentialClass) -> Grant:

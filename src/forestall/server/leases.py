@@ -15,7 +15,6 @@ from typing import Any
 from forestall.core.ask import CannotDo
 from forestall.core.lend import end
 from forestall.core.model import Lease
-from forestall.core.reason import Reason
 from forestall.credentials import CredentialClass
 from forestall.leases import Book
 from forestall.run import run_async, translate
@@ -88,13 +87,13 @@ class Leases:
         return Ended(len(names) - len(left), len(left))
 
     def over(self) -> set[str]:
-        """Names of those that are to be ended, or are being made for a task that is over."""
+        """Names of those that are to be ended, or are being made for a task that is over, or suspended."""
         state = self._parts.state
         return {
             lease.name
             for _, lease in self._lending.living.alive()
             if self._lending.living.why_over(lease)
-            or state.stopped(lease.task) is Reason.REVOKED
+            or state.stopped(lease.task) is not None
             or state.find_grant(lease.task) is None
         }
 

@@ -20,7 +20,6 @@ TASK = replace(LEASE, scope=Scope.TASK)
 def test_it_lives_while_its_call_runs_or_its_task_is_open() -> None:
     assert over(LEASE, FINE) == ""
     assert over(TASK, replace(FINE, settled=True)) == ""
-    assert over(TASK, replace(FINE, stopped=Reason.SUSPENDED)) == ""
 
 
 @pytest.mark.parametrize(
@@ -30,6 +29,7 @@ def test_it_lives_while_its_call_runs_or_its_task_is_open() -> None:
         (replace(FINE, condemned="leaked"), "leaked"),
         (replace(FINE, stopped=Reason.REVOKED, grant=None), "killed"),
         (replace(FINE, grant=None), "task_ended"),
+        (replace(FINE, stopped=Reason.SUSPENDED), "suspended"),
         (replace(FINE, at=LEASE.expires_at), "expired"),
         (replace(FINE, until=NOW), "expired"),
         (replace(FINE, risk=Risk.HIGH, revoke_at=Risk.MEDIUM), "risk"),
@@ -70,7 +70,7 @@ def test_nothing_lives_that_any_one_of_them_ends(around: Around) -> None:
         not around.is_ours
         or bool(around.condemned)
         or around.grant is None
-        or around.stopped is Reason.REVOKED
+        or around.stopped is not None
         or reaches(around.risk, around.revoke_at)
     )
     assert bool(over(TASK, around)) is ends

@@ -12,8 +12,9 @@ from forestall.adapter.credential.context import Context
 from forestall.adapter.credential.escrow import Escrow
 from forestall.adapter.store.state import LogState
 from forestall.core.ask import CannotDo
+from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.effects import Effect
-from forestall.core.entry import Entry, leased, opened
+from forestall.core.entry import Entry, leased, opened, ordered
 from forestall.core.model import Lease, Permit, Risk
 from forestall.core.reason import Reason
 from forestall.credentials import load_credentials
@@ -63,6 +64,11 @@ class Books:
         self.state.apply(Written(position, next(iter(self.ledger.read(position.stream, position.index))).body))
         if entry.kind == "revoked":
             self.lending.ending.written(entry.id)
+        if entry.kind == "ordered":
+            self.lending.ending.condemn_suspended()
+
+    def order(self, given: Order, id: str) -> None:  # noqa: A002 - as in Entry
+        self.write(ordered(Command(given, Target(Reach.TASK, GRANT.task), "why", "uid/0"), id, self.now))
 
     def planned(self, permit: Permit = PERMIT, **arguments: Any) -> Lease:
         lease = self.lending.making.plan(permit, action(arguments or None))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
 import pytest
 
 from forestall.core.ask import CannotDo
+from forestall.core.control import Order
 from forestall.core.entry import closed, revoked
 from forestall.core.reason import Reason
 from forestall.leases import Book
 from forestall.testing.world import GRANT, NOW
 from tests.backends import Desk
-from tests.unit.lending.books import WAIT_S, reason_of
+from tests.unit.lending.books import PERMIT, WAIT_S, reason_of
 
 
 def test_what_was_certainly_never_asked_for_is_over_without_asking(books_of: Any, desk: Desk) -> None:
@@ -61,3 +63,42 @@ def test_one_that_a_backend_hangs_on_ending_stays_among_those_that_fail(books_of
     (row,) = book.rows()
     assert (row["name"], row["state"], row["why"]) == (lease.name, "failing", "task_ended")
     desk.fault()
+
+
+def test_a_suspension_ends_it_though_its_task_was_resumed_before_anybody_looked(books_of: Any, desk: Desk) -> None:
+    books = books_of('scope = "task"\n')
+    first = books.issued()
+    books.order(Order.SUSPEND, "a" * 32)
+    books.order(Order.RESUME, "b" * 32)
+    assert [(one.name, why) for one, why in books.lending.living.due()] == [(first.name, "suspended")]
+    again = books.issued(replace(PERMIT, id="2" * 32))
+    assert again.name != first.name
+    assert [one.name for one, _ in books.lending.living.due()] == [first.name]
+    books.lending.ending.revoke(first)
+    assert desk.live == {again.name}
+
+
+@pytest.mark.parametrize("scope", ["action", "task"])
+def test_what_is_made_while_its_task_is_suspended_is_given_to_nobody(books_of: Any, desk: Desk, scope: str) -> None:
+    books = books_of(f'scope = "{scope}"\n', timeout_s=WAIT_S)
+    desk.fault(issue="slow")
+    lease = books.planned()
+    _, future = books.lending.making._begin(lease)
+    books.order(Order.SUSPEND, "a" * 32)
+    books.order(Order.RESUME, "b" * 32)
+    desk.fault()
+    assert isinstance(future.exception(WAIT_S), CannotDo)
+    assert [(one.name, why) for one, why in books.lending.living.due()] == [(lease.name, "suspended")]
+    books.lending.ending.revoke(lease)
+    assert desk.live == set()
+    assert books.planned(replace(PERMIT, id="2" * 32)).secret is None
+
+
+def test_what_was_planned_when_its_task_was_suspended_is_not_begun(books_of: Any, desk: Desk) -> None:
+    books = books_of()
+    lease = books.planned()
+    books.order(Order.SUSPEND, "a" * 32)
+    books.order(Order.RESUME, "b" * 32)
+    assert reason_of(lambda: books.lending.making.issue(lease)) is Reason.UNAVAILABLE
+    books.lending.ending.revoke(lease)
+    assert desk.asked == []

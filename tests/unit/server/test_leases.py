@@ -11,6 +11,7 @@ import pytest
 from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.model import Risk
 from forestall.home import Home
+from forestall.server.orders import Acknowledged
 from forestall.server.point import Point
 from tests.backends import Desk, install
 from tests.points import Peer, entries, kinds, make_home, play, until_async, verify_ledger
@@ -282,6 +283,90 @@ def test_a_kill_ends_the_credential_of_a_call_that_runs(home: Home, desk: Desk) 
 
     play(home, scenario)
     assert whys(home) == ["killed"]
+
+
+@pytest.mark.parametrize("scope", ["action", "task"])
+def test_a_suspension_ends_credentials_and_a_resumed_task_gets_new_ones(home: Home, desk: Desk, scope: str) -> None:
+    write(home, f'scope = "{scope}"\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer, await Peer.gateway(home.socket) as other:
+            running = await peer.ask()
+            if scope == "task":
+                await other.performed(await other.ask())
+            task = str(peer.welcome["task"])
+            answer = await given(point, peer, Order.SUSPEND, task)
+            assert (answer.tasks_suspended, answer.credentials_ended, answer.credentials_left) == (1, 1, 0)
+            assert len(desk.live) == int(scope == "task")
+            assert not desk.works(running["credential"]["placed"][0]["value"])
+            assert (await peer.performed(running))["type"] == "release"
+            assert (await peer.ask())["decision"]["reason"] == "suspended"
+            await point.orders.give(Command(Order.RESUME, Target(Reach.TASK, task), "fine", "uid/0"))
+            permit = await peer.ask()
+            assert desk.works(permit["credential"]["placed"][0]["value"])
+            await peer.performed(permit)
+
+    play(home, scenario)
+    ends = {"action": ["suspended", "done"], "task": ["suspended", "task_ended", "task_ended"]}
+    assert whys(home) == ends[scope]
+    assert desk.live == set()
+    verify_ledger(home)
+
+
+def test_a_backend_that_does_not_take_the_end_of_a_suspension_is_asked_until_it_does(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\n')
+    desk.fault(revoke="down")
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            task = str(peer.welcome["task"])
+            answer = await given(point, peer, Order.SUSPEND, task)
+            assert (answer.credentials_ended, answer.credentials_left) == (0, 1)
+            await point.orders.give(Command(Order.RESUME, Target(Reach.TASK, task), "fine", "uid/0"))
+            assert [(row["state"], row["why"]) for row in point.leases.book.rows()] == [("failing", "suspended")]
+            await peer.performed(await peer.ask())
+            assert len(desk.live) == 2
+            desk.fault()
+            await until_async(lambda: len(desk.live) == 1)
+
+    play(home, scenario)
+    assert whys(home) == ["suspended", "task_ended"]
+    assert desk.live == set()
+
+
+def test_what_is_being_made_for_a_task_that_is_suspended_counts_as_left_and_is_given_to_nobody(
+    home: Home, desk: Desk
+) -> None:
+    desk.fault(issue="slow")
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            peer.asks()
+            await until_async(lambda: "issue" in desk.asked)
+            giving = asyncio.create_task(
+                point.orders.give(Command(Order.SUSPEND, Target(Reach.EVERYTHING), "", "uid/0"))
+            )
+            told = {}
+            while told.get("type") != "revoked":
+                told = await peer.receive()
+            peer.send({"type": "confirmed", "epoch": told["epoch"]})
+            answer = await giving
+            assert (answer.credentials_ended, answer.credentials_left) == (0, 1)
+            desk.fault()
+            await until_async(lambda: alive(point) == 0)
+            assert desk.live == set()
+
+    play(home, scenario)
+    assert len(whys(home)) == 1
+
+
+async def given(point: Point, peer: Peer, order: Order, task: str) -> Acknowledged:
+    """The order, which the peer confirms."""
+    giving = asyncio.create_task(point.orders.give(Command(order, Target(Reach.TASK, task), "why", "uid/0")))
+    told = await peer.receive()
+    peer.send({"type": "confirmed", "epoch": told["epoch"]})
+    return await giving
 
 
 def test_risk_that_rises_ends_it_and_no_other_is_made(home: Home, desk: Desk) -> None:
