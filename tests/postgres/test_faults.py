@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from forestall.adapter.credential.postgresql_password import Password, Passwords, make_password
+from forestall.adapter.credential.postgresql_scram import ITERATIONS
 from forestall.core.ask import CannotDo
 from forestall.core.reason import Reason
 from forestall.testing.broker import secret_of
@@ -198,6 +202,40 @@ def test_a_password_of_few_iterations_lets_its_holder_in(shop: Shop) -> None:
     assert shop.lets_in(secret_of(made))
     broker.revoke(made)
     broker.close()
+
+
+def test_a_password_made_ahead_is_of_one_lease(shop: Shop) -> None:
+    broker = shop.broker()
+    ready: list[Password] = []
+
+    def make() -> Password:
+        ready.append(make_password(os.urandom, ITERATIONS))
+        return ready[-1]
+
+    broker.passwords = Passwords(make, later=lambda work: work())
+    broker.passwords.prepare()
+    with closing(broker):
+        made = [issued(broker, f"ahead-{number}") for number in range(2)]
+        secrets = [secret_of(each) for each in made]
+        assert [each.fields["password"] for each in secrets] == [each.text for each in ready[:2]]
+        assert len(ready) == 3
+        assert all(shop.lets_in(each) for each in secrets)
+        for each in made:
+            broker.revoke(each)
+        assert not any(shop.lets_in(each) for each in secrets)
+
+
+def test_what_a_refused_role_was_to_have_is_not_used_again(shop: Shop) -> None:
+    broker = shop.broker()
+    ready = [make_password(os.urandom, 1) for _ in range(3)]
+    left = list(ready)
+    broker.passwords = Passwords(lambda: left.pop(0), later=lambda work: work())
+    with closing(broker):
+        with pytest.raises(CannotDo):
+            broker.issue(lease(broker, "refused", rights={}))
+        made = issued(broker, "next")
+        assert secret_of(made).fields["password"] == ready[1].text
+        broker.revoke(made)
 
 
 def test_many_are_made_and_ended_at_once(shop: Shop) -> None:

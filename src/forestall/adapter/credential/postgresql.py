@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import threading
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +16,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from forestall.adapter.credential.context import Context
+from forestall.adapter.credential.postgresql_password import Passwords, make_password
 from forestall.adapter.credential.postgresql_rights import Rules, plan_rights
-from forestall.adapter.credential.postgresql_scram import SALT_BYTES, verifier
 from forestall.adapter.credential.postgresql_server import Address, Server
 from forestall.adapter.credential.postgresql_session import Lost, Refused, Session
 from forestall.adapter.credential.postgresql_setup import identifier, literal
@@ -29,7 +28,6 @@ from forestall.port import Traits
 
 _T = TypeVar("_T")
 
-PASSWORD_BYTES = 32
 AUDIT_EVERY_MS = 60_000
 """How old the database's word may be that it lets nobody do what a lease must not."""
 ROUNDS = 5
@@ -63,27 +61,29 @@ class PostgresqlBroker:
     server: Server
     holder: Mapping[str, str]
     """What the holder of a lease connects with, besides user, password and database: libpq's parameters."""
+    passwords: Passwords
     traits: Traits = field(default=Traits(revocable=True, by_name=True, renewable=True), init=False)
     _audited_at: int = 0
     _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
     def at(cls, address: Address, rules: Rules, context: Context, holder: Mapping[str, str]) -> PostgresqlBroker:
-        return cls(rules, context, Server(address, context.timeout_s), holder)
+        passwords = Passwords(lambda: make_password(context.random, rules.limits.scram_iterations))
+        return cls(rules, context, Server(address, context.timeout_s), holder, passwords)
 
     def plan(self, permit: Permit, action: Action, grant: Grant) -> Mapping[str, Any]:
         return plan_rights(self.rules, permit, action, grant)
 
     def issue(self, lease: Lease) -> Secret:
-        password = urlsafe_b64encode(self.context.random(PASSWORD_BYTES)).decode().rstrip("=")
-        made = verifier(password, self.context.random(SALT_BYTES), self.rules.limits.scram_iterations)
         lives = self._lives(lease.expires_at)
+        password = self.passwords.take()
         deadline = self.server.deadline()
         with _saying("no role was made"):
             self._require_sound(deadline)
             rights = json.dumps({**lease.rights})
-            self.server.ask(ISSUE, (lease.name, made, lives, rights), deadline)
-        return Secret(self._fields(lease.name, password), expires_at=lease.expires_at)
+            self.server.ask(ISSUE, (lease.name, password.verifier, lives, rights), deadline)
+        self.passwords.prepare()
+        return Secret(self._fields(lease.name, password.text), expires_at=lease.expires_at)
 
     def renew(self, lease: Lease, expires_at: int) -> int:
         with _saying("the role was not renewed"):
@@ -102,6 +102,7 @@ class PostgresqlBroker:
         return [name for (name,) in rows if name is not None and name not in known]
 
     def close(self) -> None:
+        self.passwords.close()
         self.server.close()
 
     def _revoke(self, name: str, deadline: float) -> None:
