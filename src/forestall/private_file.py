@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 from forestall.core.errors import SetupError, cure
+
+_NEW = ".new"
 
 
 def read_private_file(path: Path, *, max_bytes: int) -> bytes:
@@ -30,3 +33,25 @@ def read_private_file(path: Path, *, max_bytes: int) -> bytes:
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise SetupError(f"Others can read {path}; run `chmod 600 {path}`.")
     return data
+
+
+def write_private_file(path: Path, data: bytes) -> None:
+    """It is there whole and on disk, or as it was. Raises OSError. Not for two writers of one file at once."""
+    new = path.with_name(f"{path.name}{_NEW}")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - as if the write had said so
+        os.fsync(descriptor)
+        new.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -56,7 +56,8 @@ from forestall.core.reason import Reason
 from forestall.core.refer import with_references
 from forestall.core.runaway import Pace, Runaways
 from forestall.core.task import OPEN
-from forestall.credentials import Credentials, close_all, load_credentials, owner_of
+from forestall.credentials import CredentialClass, Credentials, close_all, load_credentials, owner_of, reopen
+from forestall.credentials.words import Words
 from forestall.home import VARIABLE, Home
 from forestall.lending import Lending
 from forestall.permits import NO_PERMITS, Permits, open_permits, publish
@@ -210,6 +211,9 @@ def build(
         classes = load_credentials(home, _context(home, config, owner, clock))
         undo.callback(close_all, classes.values())
         require_classes(rules, classes)
+        words = Words(home.run / "classes")
+        former = _former(home, _context(home, config, owner, clock), words, state, classes)
+        undo.callback(close_all, former)
         tokens = tokens_of(home, now=clock, issuer=config.http.issuer)
         permits = open_permits(home, config.permits, pair.origin, clock())
         undo.pop_all()
@@ -219,11 +223,13 @@ def build(
     lending = Lending(
         state,
         Escrow(home.run / "leases", home.keys),
+        words,
         owner=owner,
         now=clock,
         risk=lambda grant, at: risks.read(grant, at).risk,
         timeout_s=_timeout_s(config),
         classes=classes,
+        former=former,
     )
     parts = Parts(home, config, ledger, state, LocalIdentity(uids), own, rules, lending, clock, tokens, issuer)
     parts.risks = risks
@@ -426,6 +432,14 @@ def _about_a_task(parts: Parts, ask: Gather, known: Label) -> Facts:
 
 def _owner(pair: keys.Keys) -> str:
     return owner_of(pair.origin, pair.private.public_key().public_bytes_raw())
+
+
+def _former(
+    home: Home, context: Context, words: Words, state: LogState, classes: Credentials
+) -> tuple[CredentialClass, ...]:
+    """The classes that made what may be alive, where `credentials.toml` says something else by now."""
+    now = {one.digest for one in classes.values()}
+    return reopen(home, context, words, sorted({lease.words for _, lease in state.leases()} - now - {""}))
 
 
 def _timeout_s(config: Config) -> float:

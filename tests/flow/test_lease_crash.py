@@ -135,6 +135,35 @@ def test_killed_while_the_backend_is_asked(home: Home, desk: Desk, scope: str, w
     assert [entry["why"] for entry in entries(home) if entry["kind"] == "revoked"] == ["swept"]
 
 
+@pytest.mark.parametrize("unnamed", ["false", "true"])
+@pytest.mark.parametrize("now", ["changed", "gone"])
+def test_killed_and_its_class_changed_before_the_next_start_its_own_backend_ends_it(
+    home: Home, desk: Desk, unnamed: str, now: str
+) -> None:
+    """The backend that the class names now knows nothing of it, and would say that it is over."""
+    home.credentials.write_text(f'{CLASS}scope = "task"\nunnamed = {unnamed}\n')
+    with process(home) as started:
+        wait_for_socket(home, started)
+
+        async def halfway() -> None:
+            async with await Peer.gateway(home.socket) as peer:
+                assert (await peer.ask())["type"] == "permit"
+                started.kill()
+
+        asyncio.run(halfway())
+        started.wait(WAIT_S)
+    assert len(desk.live) == 1
+    if now == "changed":
+        home.credentials.write_text(CLASS.replace('"desk"', '"elsewhere"'))
+    else:
+        home.credentials.unlink()
+        (home.policy / "own.cedar").write_text('permit (principal, action in Action::"read", resource);')
+    recover(home, desk)
+    assert [entry["why"] for entry in entries(home) if entry["kind"] == "revoked"] == ["class_changed"]
+    recover(home, desk)
+    assert not list((home.run / "classes").iterdir())
+
+
 @pytest.mark.parametrize("scope", ["action", "task"])
 def test_killed_while_the_call_runs_what_an_answer_alone_told_is_still_known(
     home: Home, desk: Desk, scope: str

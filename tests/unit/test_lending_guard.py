@@ -138,16 +138,7 @@ def test_a_backend_that_hangs_keeps_nobody_elses_credential_alive(home: Home, de
 
 
 def test_what_a_killed_program_left_is_ended_by_the_next(home: Home, desk: Desk, tmp_path: Path) -> None:
-    program = f"""
-import os, signal, sys
-sys.path[:0] = [{str(tmp_path / "site")!r}, {str(REPOSITORY)!r}]
-from forestall import Guard
-guard = Guard.open({str(home.root)!r}, name="shop")
-@guard.tool(effects={{"write"}})
-def write(): os.kill(os.getpid(), signal.SIGKILL)
-with guard.task("write"): write()
-"""
-    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=WAIT_S).returncode == -9
+    killed(home, tmp_path)
     assert len(desk.live) == 1
     with Guard.open(home.root, name="shop"):
         until(lambda: not desk.live)
@@ -175,6 +166,29 @@ def test_a_suspension_ends_its_credential_and_once_resumed_the_next_call_gets_an
             assert len(desk.live - {first}) == 1
     assert desk.live == set()
     assert whys(home) == ["suspended", "task_ended"]
+
+
+def test_what_a_killed_program_left_is_ended_where_it_was_made_though_its_class_says_otherwise_by_now(
+    home: Home, desk: Desk, tmp_path: Path
+) -> None:
+    killed(home, tmp_path)
+    home.credentials.write_text(CLASS.replace('"desk"', '"elsewhere"'))
+    with Guard.open(home.root, name="shop"):
+        until(lambda: not desk.live)
+        until(lambda: whys(home) == ["class_changed"])
+
+
+def killed(home: Home, tmp_path: Path) -> None:
+    program = f"""
+import os, signal, sys
+sys.path[:0] = [{str(tmp_path / "site")!r}, {str(REPOSITORY)!r}]
+from forestall import Guard
+guard = Guard.open({str(home.root)!r}, name="shop")
+@guard.tool(effects={{"write"}})
+def write(): os.kill(os.getpid(), signal.SIGKILL)
+with guard.task("write"): write()
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=WAIT_S).returncode == -9
 
 
 def test_a_policy_that_names_a_class_that_is_not_there_is_refused(home: Home) -> None:

@@ -24,6 +24,7 @@ WHY = {
     "leaked": "it, or another of its task, was seen in an output",
     "killed": "its task was killed, or everything was",
     "suspended": "its task was suspended, or one above it",
+    "class_changed": "credentials.toml says something else of its class now, or has it no more",
     "task_ended": "its task is over",
     "settled": "its call is over; it could not be ended at once",
     "expired": "its time was over, or it could not be renewed",

@@ -219,6 +219,7 @@ def leased(lease: Lease, at: int) -> Entry:
         "place": None if lease.place is None else {"where": lease.place.where.value, "name": lease.place.name},
         "exposed": lease.exposed,
         "standing": lease.standing,
+        "words": lease.words,
     }
     return Entry(Stream.PERMITS, Kind.LEASED, lease.name, at, body)
 

@@ -36,10 +36,10 @@ class Around:
 
 def over(lease: Lease, around: Around) -> str:
     """Why it is to be ended, as the ledger says it; empty while it may live."""
-    if not around.is_ours:
-        return "swept"
     if around.condemned:
         return around.condemned
+    if not around.is_ours:
+        return "swept"
     if around.stopped is Reason.REVOKED:
         return "killed"
     if around.grant is None:

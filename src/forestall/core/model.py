@@ -477,6 +477,8 @@ class Lease:
     """Where it is placed, the agent's own user could read it."""
     standing: bool = False
     """The secret was there before and will be there after: it is lent, not made, and its end ends nothing."""
+    words: str = ""
+    """`sha256:` over what its class said when it was made; empty where nobody wrote that down."""
     secret: Secret | None = field(default=None, repr=False)
     """None until it was issued."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -26,6 +26,7 @@ from forestall.core.flow import PERMIT_LIFETIME_MS
 from forestall.core.model import Risk, Scope
 from forestall.core.place import Place, Where, fields_of
 from forestall.core.toml import parse_toml
+from forestall.credentials.words import Words, digest_of
 from forestall.home import Home
 from forestall.port import Broker
 from forestall.table import Table
@@ -80,7 +81,9 @@ class CredentialClass:
     reads_only: bool = False
     """Only for calls that change nothing."""
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
-    """As they are written: whoever has the same has the same broker."""
+    """As they are written."""
+    digest: str = ""
+    """Of what they say (`credentials.words`): whoever has the same has the same broker."""
 
     @property
     def exposed(self) -> bool:
@@ -125,6 +128,20 @@ def load_credentials(home: Home, context: Context, held: Credentials = NO_CREDEN
     return MappingProxyType(found)
 
 
+def reopen(home: Home, context: Context, kept: Words, digests: Iterable[str]) -> tuple[CredentialClass, ...]:
+    """The classes as they were when they made what may be alive. One that was not kept, or cannot be opened any more,
+    is not among them.
+    """
+    found = []
+    for digest in digests:
+        if (words := kept.find(digest)) is not None:
+            name, settings = words
+            top = Table.of_file({"credentials": {name: settings}}, "", home.credentials)
+            with suppress(SetupError):
+                found.append(replace(_class(top.table("credentials"), name, context, None), digest=digest))
+    return tuple(found)
+
+
 def close_all(classes: Iterable[CredentialClass]) -> None:
     """Every broker, also where closing one fails."""
     with ExitStack() as closing:
@@ -152,15 +169,17 @@ def _class(under: Table, name: str, context: Context, held: CredentialClass | No
     if not _NAME.fullmatch(name):
         raise under.error(name, f"`{name:.80}` is no name of a class: letters, digits, `_` and `-`, 64 at most.")
     table = under.table(name)
-    settings = dict(table.values)
-    if held is not None and held.settings == settings:
-        return held
     scope = Scope(table.choice("scope", tuple(Scope), Scope.ACTION))
     place = _place(table.table("place")) if table.has("place") else None
     backend = table.text("backend", "")
     level = table.choice("revoke_at", (Risk.MEDIUM, Risk.HIGH), Risk.HIGH) if table.has("revoke_at") else None
     lifetime_ms = table.whole("lifetime_s", 1, MAX_LIFETIME_S, LIFETIME_S) * 1000
-    server = _require_fitting(table, scope, place)
+    server, reads_only = _require_fitting(table, scope, place), table.flag("reads_only")
+    settings = dict(table.values)
+    said = {"scope": scope, "lifetime_s": lifetime_ms // 1000, "server": server, "reads_only": reads_only}
+    digest = digest_of(name, {**settings, **said})
+    if held is not None and held.digest == digest:
+        return held
     opened = _opener(table, backend)(_own(table), replace(context, scope=scope, place=place))
     made = CredentialClass(
         name,
@@ -171,8 +190,9 @@ def _class(under: Table, name: str, context: Context, held: CredentialClass | No
         place,
         server,
         None if level is None else Risk(level),
-        table.flag("reads_only"),
+        reads_only,
         settings,
+        digest,
     )
     try:
         _require_ending(table, made)

@@ -8,14 +8,17 @@ The rules, each with a test in tests/unit/lending or tests/unit/server/test_leas
   them. Calls that need the first at the same time each get their own; all of them end with the task.
 - What an answer alone told is on disk before the secret goes anywhere.
 - A credential that its backend was certainly never asked for is over without asking it.
+- What a class made is ended as it was made, whatever `credentials.toml` says by then; what a task has of a class that
+  says something else now ends at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from forestall.adapter.credential.escrow import Escrow
-from forestall.credentials import Credentials
+from forestall.credentials import CredentialClass, Credentials
+from forestall.credentials.words import Words
 from forestall.lending.ending import Ending
 from forestall.lending.held import Holdings, Known, RiskOf
 from forestall.lending.living import Living
@@ -30,23 +33,28 @@ class Lending:
         self,
         state: Known,
         escrow: Escrow,
+        words: Words,
         *,
         owner: str,
         now: Callable[[], int],
         risk: RiskOf,
         timeout_s: float,
         classes: Credentials,
+        former: Sequence[CredentialClass] = (),
     ) -> None:
-        self._holdings = holdings = Holdings(state, owner=owner, now=now, timeout_s=timeout_s, classes=classes)
+        """`former`: classes that there are no more, of which something may be alive."""
+        self._holdings = holdings = Holdings(
+            state, owner=owner, now=now, timeout_s=timeout_s, classes=classes, former=former
+        )
         self.owner = owner
         self.patience_ms = round(holdings.patience_s * 1000)
         """From when a backend is asked until nobody waits for it any more."""
         self.on_change = holdings.on_change
         """Called, on any thread, when something may have to be ended."""
-        self.making = Making(holdings, escrow, risk)
+        self.making = Making(holdings, escrow, words, risk)
         self.living = Living(holdings, escrow, risk)
         self.ending = Ending(holdings, escrow)
-        self.recovering = Recovering(holdings, escrow)
+        self.recovering = Recovering(holdings, escrow, words)
 
     @property
     def classes(self) -> Credentials:
@@ -54,7 +62,7 @@ class Lending:
         return self._holdings.classes
 
     def take(self, classes: Credentials) -> None:
-        """From now on these are what policy can name. What others made is ended by who made it."""
+        """From now on these are what policy can name. What tasks have of others ends, by who made it."""
         self._holdings.take(classes)
 
     def stop(self) -> None:

@@ -71,7 +71,7 @@ class Ending:
         known = holdings.names() if lease.name not in holdings.by_name else frozenset({lease.name})
         with holdings.lock:
             held = holdings.by_name.get(lease.name)
-            if held is None and lease.name not in known | holdings.orphans:
+            if held is None and lease.name not in known | holdings.orphans.keys():
                 raise CannotDo(Reason.UNAVAILABLE, "it has ended already")
             if held is not None:
                 holdings.hand_out_no_more(held)
@@ -92,7 +92,8 @@ class Ending:
         one = self._holdings.maker_of(lease)
         if one is None or (lease.backend and one.backend != lease.backend):
             what = f"a class `{lease.credential}` of the backend `{lease.backend}`"
-            raise CannotDo(Reason.UNAVAILABLE, f"credentials.toml has no longer {what}; put it back until this is over")
+            sentence = f"credentials.toml has no longer {what} as it was; put it back until this is over"
+            raise CannotDo(Reason.UNAVAILABLE, sentence)
         return one
 
     def _end(self, lease: Lease, held: Held | None, one: CredentialClass) -> None:

@@ -18,6 +18,9 @@ MAKING, ENDING = 8, 4
 PATIENCE = 1.25
 """A backend's own time is what its broker keeps to; so many times of it are waited for, a free thread included."""
 
+CLASS_CHANGED = "class_changed"
+"""Why a task's credential is ended whose class says something else by now, or is gone."""
+
 RiskOf = Callable[[Grant, int], Risk | None]
 """Of a task, at this time; None where nobody tells."""
 
@@ -64,7 +67,14 @@ class Holdings:
     """Safe to use from several threads. Nothing here waits for a backend."""
 
     def __init__(
-        self, state: Known, *, owner: str, now: Callable[[], int], timeout_s: float, classes: Credentials
+        self,
+        state: Known,
+        *,
+        owner: str,
+        now: Callable[[], int],
+        timeout_s: float,
+        classes: Credentials,
+        former: Sequence[CredentialClass],
     ) -> None:
         self.state, self.owner, self.now = state, owner, now
         self.classes = classes
@@ -76,9 +86,9 @@ class Holdings:
         self.by_name: dict[str, Held] = {}
         self.of_task: dict[tuple[str, str], Held] = {}
         """By task and class: what is handed to the next call."""
-        self.orphans: set[str] = set()
-        """That no record knows, by name, while they are ended."""
-        self._former: list[CredentialClass] = []
+        self.orphans: dict[str, str] = {}
+        """That no record knows, while they are ended: by name, what their class says."""
+        self._former = list(former)
         """Of which something may still be alive, though the settings say otherwise by now."""
         self._threads: dict[str, Threads] = {}
 
@@ -111,39 +121,60 @@ class Holdings:
         """It is over, and that is written."""
         with self.lock:
             self.by_name.pop(name, None)
-            self.orphans.discard(name)
+            self.orphans.pop(name, None)
 
     # -- the classes
 
     def maker_of(self, lease: Lease) -> CredentialClass | None:
-        """Who made it; of another process's, who is called so now."""
-        held = self.by_name.get(lease.name)
-        return held.made_by if held is not None else self.classes.get(lease.credential)
+        """Who made it; of another process's, who says the same; of one that nobody wrote down, who is called so."""
+        if (held := self.by_name.get(lease.name)) is not None:
+            return held.made_by
+        if (now := self.classes.get(lease.credential)) is not None and lease.words in {"", now.digest}:
+            return now
+        return next((one for one in self._former if one.digest == lease.words), None)
+
+    def is_of_now(self, lease: Lease) -> bool:
+        """Does its class say what it said when it made this?"""
+        now = self.classes.get(lease.credential)
+        return not lease.words or (now is not None and now.digest == lease.words)
 
     def take(self, classes: Credentials) -> None:
-        """From now on these are what policy can name. What others made is ended by who made it."""
+        """From now on these are what policy can name. What tasks have of others ends, by who made it."""
         kept = set(map(id, classes.values()))
-        self._former += [one for one in self.classes.values() if id(one) not in kept]
-        self.classes = classes
+        with self.lock:
+            gone = [one for one in self.classes.values() if id(one) not in kept]
+            self._former += gone
+            self.classes = classes
+            ids = set(map(id, gone))
+            of_tasks = [held for held in self.by_name.values() if held.lease.scope is Scope.TASK]
+        for held in of_tasks:
+            if id(held.made_by) in ids:
+                self.condemn(held, CLASS_CHANGED)
         self.close_unused()
+        self.changed()
 
     def close_unused(self) -> None:
         """Those that policy cannot name any more, and of which nothing is alive."""
         if not self._former:
             return
+        leases = self.state.leases()
         with self.lock:
-            used = {id(held.made_by) for held in self.by_name.values()}
-            unused = [one for one in self._former if id(one) not in used]
-            self._former = [one for one in self._former if id(one) in used]
+            makers = {id(held.made_by) for held in self.by_name.values()}
+            others = {lease.words for _, lease in leases if lease.name not in self.by_name} | set(self.orphans.values())
+            used = [one for one in self._former if id(one) in makers or one.digest in others]
+            unused = [one for one in self._former if one not in used]
+            self._former = used
+            for one in unused:
+                self._threads.pop(one.digest, None)
         brokers = {id(one.broker) for one in (*self.classes.values(), *self._former)}
         close_all(one for one in unused if id(one.broker) not in brokers)
 
     def threads_of(self, one: CredentialClass) -> Threads:
         with self.lock:
-            found = self._threads.get(one.name)
+            found = self._threads.get(one.digest)
             if found is None:
                 found = Threads(Workers(f"making-{one.name}", MAKING), Workers(f"ending-{one.name}", ENDING))
-                self._threads[one.name] = found
+                self._threads[one.digest] = found
             return found
 
     def close(self) -> None:

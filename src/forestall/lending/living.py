@@ -10,7 +10,7 @@ from functools import partial
 from forestall.adapter.credential.escrow import Escrow
 from forestall.core.lease import Around, over
 from forestall.core.model import Grant, Lease, Risk
-from forestall.lending.held import Held, Holdings, RiskOf, is_renewed
+from forestall.lending.held import CLASS_CHANGED, Held, Holdings, RiskOf, is_renewed
 from forestall.run import translate
 
 RECORDING_MS = 2_000
@@ -56,9 +56,12 @@ class Living:
             revoke_at=level,
             until=held.until if held is not None else 0,
             is_ours=held is not None,
-            condemned=held.condemned if held is not None else "",
+            condemned=held.condemned if held is not None else self._changed(lease),
         )
         return over(lease, around)
+
+    def _changed(self, lease: Lease) -> str:
+        return "" if self._holdings.is_of_now(lease) else CLASS_CHANGED
 
     def _risk_of(self, grant: Grant, at: int) -> Risk | None:
         """A source that fails in a way of its own keeps no credential alive."""

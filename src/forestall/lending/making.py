@@ -19,6 +19,7 @@ from forestall.core.own import SERVER
 from forestall.core.place import fill
 from forestall.core.reason import Reason
 from forestall.credentials import CredentialClass
+from forestall.credentials.words import Words
 from forestall.lending.held import Held, Holdings, RiskOf, is_renewed
 from forestall.lending.waiting import shielded
 from forestall.run import translate
@@ -33,8 +34,8 @@ LEAST_LEFT_MS = 10_000
 class Making:
     """Safe to use from several threads. `plan` never blocks; the others wait for backends."""
 
-    def __init__(self, holdings: Holdings, escrow: Escrow, risk: RiskOf) -> None:
-        self._holdings, self._escrow, self._risk = holdings, escrow, risk
+    def __init__(self, holdings: Holdings, escrow: Escrow, words: Words, risk: RiskOf) -> None:
+        self._holdings, self._escrow, self._words, self._risk = holdings, escrow, words, risk
 
     # -- before there is one
 
@@ -90,8 +91,11 @@ class Making:
             place=one.place,
             exposed=one.exposed,
             standing=one.broker.traits.standing,
+            words=one.digest,
         )
         with self._holdings.lock:
+            if self._holdings.classes.get(one.name) is not one:
+                raise CannotDo(Reason.UNAVAILABLE, f"`{one.name}` was changed meanwhile")
             self._holdings.by_name[lease.name] = Held(lease, one, until, at)
         return lease
 
@@ -137,6 +141,7 @@ class Making:
 
     def _make(self, held: Held) -> Secret:
         """In a thread: ask, and keep what it takes to end it."""
+        self._keep_words(held)
         is_good = False
         try:
             lease, broker = replace(held.lease, expires_at=held.until), held.made_by.broker
@@ -158,6 +163,14 @@ class Making:
         if condemned:
             raise _ended_meanwhile(held)
         return secret
+
+    def _keep_words(self, held: Held) -> None:
+        one = held.made_by
+        try:
+            self._words.keep(one.digest, one.name, one.settings)
+        except BaseException as error:  # noqa: BLE001 - whatever keeps it from that, the backend is not asked
+            self._never_began(held)
+            raise translate(error) from None
 
     def _answered(self, held: Held, *, is_good: bool) -> str:
         """Its thread has the backend's answer. Why it is to be ended all the same, if it is.

@@ -9,6 +9,7 @@ from functools import partial
 from forestall.adapter.credential.escrow import Escrow
 from forestall.core.model import Lease
 from forestall.credentials import CredentialClass
+from forestall.credentials.words import Words
 from forestall.lending.held import Holdings
 from forestall.run import translate
 
@@ -19,8 +20,8 @@ STRAY_MS = 600_000
 class Recovering:
     """Safe to use from several threads."""
 
-    def __init__(self, holdings: Holdings, escrow: Escrow) -> None:
-        self._holdings, self._escrow = holdings, escrow
+    def __init__(self, holdings: Holdings, escrow: Escrow, words: Words) -> None:
+        self._holdings, self._escrow, self._words = holdings, escrow, words
 
     def begin_listing(self, one: CredentialClass) -> Future[Sequence[Lease]]:
         """What lives at the backend, is ours, and no record knows. From now on each can be ended."""
@@ -36,7 +37,7 @@ class Recovering:
             raise translate(error) from None
         ours = sorted(name for name in found if name.startswith(self._prefix))
         with self._holdings.lock:
-            self._holdings.orphans.update(ours)
+            self._holdings.orphans.update(dict.fromkeys(ours, one.digest))
         return [self._orphan(one, name) for name in ours]
 
     @property
@@ -55,6 +56,7 @@ class Recovering:
             rights={},
             expires_at=0,
             standing=False,
+            words=one.digest,
         )
 
     def forget_stray(self) -> None:
@@ -68,7 +70,11 @@ class Recovering:
             ]
             for name in stray:
                 del self._holdings.by_name[name]
+        self._holdings.close_unused()
 
     def keep_only_known(self) -> None:
         """At a start: what was kept of credentials that are over is not needed any more."""
-        self._escrow.keep_only(self._holdings.names())
+        leases = [lease for _, lease in self._holdings.state.leases()]
+        self._escrow.keep_only({lease.name for lease in leases})
+        now = {one.digest for one in self._holdings.classes.values()}
+        self._words.keep_only({lease.words for lease in leases} | now)

@@ -18,6 +18,7 @@ from forestall.core.entry import Entry, leased, opened, ordered
 from forestall.core.model import Lease, Permit, Risk
 from forestall.core.reason import Reason
 from forestall.credentials import load_credentials
+from forestall.credentials.words import Words
 from forestall.home import Home
 from forestall.lending import Lending
 from forestall.port import Written
@@ -51,6 +52,7 @@ class Books:
         self.lending = Lending(
             self.state,
             Escrow(home.root / "run" / "leases", home.keys),
+            Words(home.root / "run" / "classes"),
             owner=OWNER,
             now=lambda: self.now,
             risk=lambda _grant, _at: self.risk,

@@ -96,7 +96,8 @@ def test_a_template_that_the_secret_does_not_fill_gives_nothing_and_leaves_nothi
 
 def test_where_its_handle_cannot_be_kept_nobody_gets_it(books_of: Any, home: Home, desk: Desk) -> None:
     books = books_of("unnamed = true\n")
-    (home.root / "run").touch()
+    home.run.mkdir()
+    (home.run / "leases").touch()
     lease = books.planned()
     assert reason_of(lambda: books.lending.making.issue(lease)) is Reason.UNAVAILABLE
     books.lending.ending.revoke(lease)
@@ -138,3 +139,30 @@ def test_a_tasks_credential_whose_handle_is_not_kept_is_handed_to_no_other_call(
     assert isinstance(future.exception(WAIT_S), CannotDo)
     assert len(desk.live) == 1
     assert books.lending.making.plan(replace(PERMIT, id="2" * 32), action()).secret is None
+
+
+def test_where_the_words_of_its_class_cannot_be_kept_its_backend_is_not_asked(
+    books_of: Any, home: Home, desk: Desk
+) -> None:
+    books = books_of()
+    home.run.mkdir()
+    (home.run / "classes").touch()
+    lease = books.planned()
+    assert reason_of(lambda: books.lending.making.issue(lease)) is Reason.UNAVAILABLE
+    books.lending.ending.revoke(lease)
+    assert desk.asked == []
+
+
+def test_a_class_that_is_taken_away_while_a_plan_is_made_plans_nothing(books_of: Any, desk: Desk) -> None:
+    """Else its broker could be closed before it is asked, since nothing of it is known."""
+    books = books_of()
+    one = books.lending.classes["desk"]
+
+    def plan(*_asked: object) -> dict[str, Any]:
+        books.lending.take({})
+        return {}
+
+    broker = SimpleNamespace(plan=plan, traits=one.broker.traits, close=lambda: None)
+    books.lending._holdings.classes = {"desk": replace(one, broker=broker)}
+    assert reason_of(books.planned) is Reason.UNAVAILABLE
+    assert desk.asked == []

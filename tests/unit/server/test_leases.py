@@ -483,30 +483,143 @@ def test_a_reload_that_fails_changes_no_class(home: Home, desk: Desk) -> None:
     play(home, scenario)
 
 
-def test_a_reload_that_takes_a_class_away_leaves_its_credentials_to_who_made_them(home: Home, desk: Desk) -> None:
+OTHER = '[credentials.other]\nbackend = "files"\npath = "other"\nscope = "task"\n'
+
+
+def test_a_class_that_is_changed_ends_what_tasks_have_of_it_and_the_next_call_gets_another(
+    home: Home, desk: Desk
+) -> None:
     write(home, 'scope = "task"\n')
 
     async def scenario(point: Point) -> None:
         async with await Peer.gateway(home.socket) as peer:
             await peer.performed(await peer.ask())
-            write(home, 'scope = "action"\n')
+            before = set(desk.live)
+            write(home, 'scope = "task"\nlifetime_s = 60\n')
             assert await point.reload() == ""
+            await until_async(lambda: desk.live == set())
             permit = await peer.ask()
-            assert len(desk.live) == 2
+            assert desk.live
+            assert desk.live != before
             await peer.performed(permit)
-            assert len(desk.live) == 1
+
+    play(home, scenario)
+    assert whys(home) == ["class_changed", "task_ended"]
+    assert desk.live == set()
+    verify_ledger(home)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"# for the shop\n{CLASS}{PLACE}scope='task' # and no longer\n\n",
+        f'{CLASS}scope = "task"\nlifetime_s = 300\nreads_only = false\n{PLACE}',
+        f'{CLASS}{PLACE}scope = "task"\n{OTHER}',
+    ],
+    ids=["a comment", "what was so anyway", "another class"],
+)
+def test_a_reload_that_changes_nothing_of_a_class_ends_nothing(home: Home, desk: Desk, text: str) -> None:
+    write(home, 'scope = "task"\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            before = desk.live
+            home.credentials.write_text(text)
+            assert await point.reload() == ""
+            assert point.parts.lending.living.due() == []
+            await peer.performed(await peer.ask())
+            assert desk.live == before
+
+    play(home, scenario)
+    assert whys(home) == ["task_ended"]
+    assert desk.asked.count("issue") == 1
+
+
+def test_a_class_of_another_backend_now_leaves_what_it_made_to_the_one_before_until_it_is_over(
+    home: Home, desk: Desk
+) -> None:
+    write(home, 'scope = "task"\n')
+    desk.fault(revoke="down")
+    closed = desk.folder / "closed"
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            home.credentials.write_text(OTHER.replace("other]", "desk]") + PLACE)
+            assert await point.reload() == ""
+            await until_async(lambda: bool(point.leases.book.failing))
+            (row,) = point.leases.book.rows()
+            assert (row["state"], row["why"]) == ("failing", "class_changed")
+            assert not closed.exists()
+            permit = await peer.ask()
+            assert len(Desk(home.root / "other").live) == 1
+            await peer.performed(permit)
+            desk.fault()
+            await until_async(lambda: desk.live == set() and closed.exists())
+
+    play(home, scenario)
+    assert whys(home) == ["class_changed", "task_ended"]
+    assert Desk(home.root / "other").live == set()
+
+
+def test_a_class_that_is_removed_ends_what_tasks_have_of_it(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\n')
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            await peer.performed(await peer.ask())
+            (home.policy / "own.cedar").write_text('permit (principal, action in Action::"read", resource);')
+            home.credentials.unlink()
+            assert await point.reload() == ""
+            await until_async(lambda: alive(point) == 0)
+            assert desk.live == set()
+
+    play(home, scenario)
+    assert whys(home) == ["class_changed"]
+
+
+def test_what_a_call_has_of_a_class_that_is_changed_ends_with_the_call(home: Home, desk: Desk) -> None:
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            permit = await peer.ask()
+            write(home, "lifetime_s = 60\n")
+            assert await point.reload() == ""
+            assert point.parts.lending.living.due() == []
+            assert desk.works(permit["credential"]["placed"][0]["value"])
+            await peer.performed(permit)
+            assert desk.live == set()
             home.credentials.unlink()
             refused = await point.reload()
             assert "credentials.toml has no class `desk`" in refused
             assert "own.cedar:2:" in refused
             assert (await peer.ask())["type"] == "permit"
-        await until_async(lambda: alive(point) == 0)
-        assert desk.live == set()
+
+    play(home, scenario)
+    assert whys(home)[0] == "done"
+
+
+def test_what_a_class_was_asked_for_while_it_was_changed_is_given_to_nobody(home: Home, desk: Desk) -> None:
+    write(home, 'scope = "task"\n')
+    desk.fault(issue="slow")
+
+    async def scenario(point: Point) -> None:
+        async with await Peer.gateway(home.socket) as peer:
+            peer.asks()
+            await until_async(lambda: "issue" in desk.asked)
+            write(home, 'scope = "task"\nlifetime_s = 60\n')
+            assert await point.reload() == ""
+            desk.fault()
+            assert (await peer.receive())["decision"]["reason"] == "unavailable"
+            await until_async(lambda: alive(point) == 0)
+            assert desk.live == set()
 
     play(home, scenario)
 
 
-def test_a_class_that_is_gone_leaves_what_it_made_failing_and_says_what_to_do(home: Home, desk: Desk) -> None:
+def test_a_class_that_is_gone_and_was_not_kept_leaves_what_it_made_failing_and_says_what_to_do(
+    home: Home, desk: Desk
+) -> None:
     desk.fault(revoke="down")
 
     async def scenario(point: Point) -> None:
@@ -516,11 +629,14 @@ def test_a_class_that_is_gone_leaves_what_it_made_failing_and_says_what_to_do(ho
     play(home, scenario)
     desk.fault()
     home.credentials.unlink()
+    (kept,) = (home.run / "classes").iterdir()
+    kept.write_text("nothing that reads")
     (home.policy / "own.cedar").write_text('permit (principal, action in Action::"read", resource);')
 
     async def later(point: Point) -> None:
         await until_async(lambda: bool(point.leases.book.failing))
         (row,) = point.leases.book.rows()
+        assert row["why"] == "class_changed"
         assert "put it back until this is over" in row["detail"]
         write(home)
         assert await point.reload() == ""

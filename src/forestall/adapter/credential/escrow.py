@@ -6,8 +6,6 @@ goes anywhere, so that a process that comes after a crash can end what the one b
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 import secrets
 from collections.abc import Collection
@@ -19,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from forestall.adapter.ledger.keys import load_or_create_secret
 from forestall.core.errors import SetupError, Unavailable, cure
+from forestall.private_file import write_private_file
 
 KEY = "lease.key"
 NONCE = 12
@@ -45,7 +44,7 @@ class Escrow:
         sealed = nonce + self._cipher().encrypt(nonce, handle.encode(), name.encode())
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(self._folder, self._path(name), sealed)
+            write_private_file(self._path(name), sealed)
         except OSError as error:
             raise Unavailable(f"{self._path(name)} cannot be written: {cure(error)}.") from None
 
@@ -82,7 +81,7 @@ class Escrow:
         with suppress(OSError):
             for path in self._folder.iterdir():
                 if path.name not in names:
-                    self.drop(path.name)
+                    path.unlink(missing_ok=True)
 
     def _cipher(self) -> AESGCM:
         return AESGCM(load_or_create_secret(self._keys, KEY))
@@ -92,22 +91,3 @@ class Escrow:
         if not _NAME.fullmatch(name):
             raise Unavailable(f"{name!r:.80} is no name of a credential of ours.")
         return self._folder / name
-
-
-def _write(folder: Path, path: Path, sealed: bytes) -> None:
-    """It is there whole and on disk, or not at all."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        if os.write(descriptor, sealed) != len(sealed):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 - as if the write had said so
-        os.fsync(descriptor)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(descriptor)
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -162,6 +162,7 @@ def lease_of(body: Mapping[str, Any]) -> Lease:
         place=None if place is None else Place(Where(place["where"]), str(place["name"]), ""),
         exposed=bool(body["exposed"]),
         standing=bool(body["standing"]),
+        words=str(body.get("words", "")),
     )
 
 
