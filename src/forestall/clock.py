@@ -14,6 +14,7 @@ class Clock:
         self._ahead = wall() - steady()
 
     def __call__(self) -> int:
-        steady = self._steady()
-        self._ahead = max(self._ahead, self._wall() - steady)
+        wall = self._wall()
+        steady = self._steady()  # last: a program that is paused between the two would take the pause for a step
+        self._ahead = max(self._ahead, wall - steady)
         return (steady + self._ahead) // 1_000_000

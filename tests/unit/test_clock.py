@@ -36,3 +36,20 @@ def test_a_clock_that_is_set_forward_or_slept_is_followed() -> None:
     assert clock() == start + 3_600_000
     time.go(-3_600_000, 5)
     assert clock() == start + 3_600_005
+
+
+def test_a_pause_between_the_two_readings_is_no_step_forward() -> None:
+    """A machine that is busy pauses a program anywhere; it would be ahead of everybody else's clock ever after."""
+    time, pause_ms = Time(), 0
+
+    def paused(reading: int) -> int:
+        time.go(pause_ms)
+        return reading
+
+    clock = Clock(lambda: paused(time.wall), lambda: paused(time.steady))
+    start = clock()
+    pause_ms = 40
+    for _ in range(3):
+        clock()
+    pause_ms = 0
+    assert clock() == start + 6 * 40
