@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -64,28 +65,33 @@ class Polled:
     def __init__(self, *, poll_s: float, max_age_s: float, steady: Callable[[], float]) -> None:
         self._poll_s, self._max_age_s, self._steady = poll_s, max_age_s, steady
         self._lock = threading.Lock()
-        self._held: Trust | None = None
-        self._looked = self._good = -float("inf")
+        self._known: tuple[Trust, float] | None = None
+        """And when that was read."""
+        self._looked = -float("inf")
 
     def trust(self) -> Trust:
         now = self._steady()
-        if now - self._looked >= self._poll_s and self._lock.acquire(blocking=self._held is None):
+        is_needed = self._usable(now) is None
+        if now - self._looked >= self._poll_s and self._lock.acquire(blocking=is_needed):
             try:
                 if now - self._looked >= self._poll_s:
                     self._look(now)
             finally:
                 self._lock.release()
-        if self._held is None or self._steady() - self._good > self._max_age_s:
+        trust = self._usable(self._steady())
+        if trust is None:
             raise Refused(Reason.UNAVAILABLE, "the keys are not there, cannot be read, or are too old")
-        return self._held
+        return trust
+
+    def _usable(self, now: float) -> Trust | None:
+        if self._known is None or now - self._known[1] > self._max_age_s:
+            return None
+        return self._known[0]
 
     def _look(self, now: float) -> None:
-        self._looked = now
-        try:
-            self._held = self._read()
-        except (OSError, HTTPException, Refused, ValueError):
-            return
-        self._good = now
+        with suppress(OSError, HTTPException, Refused, ValueError):
+            self._known = self._read(), now
+        self._looked = now  # only now: until then, who needs what is being read waits for it
 
     def _read(self) -> Trust:
         raise NotImplementedError
@@ -110,8 +116,8 @@ class KeyFile(Polled):
         with self._path.open("rb") as file:
             status = os.fstat(file.fileno())
             seen = status.st_ino, status.st_size, status.st_mtime_ns
-            if self._held is not None and seen == self._seen:
-                return self._held
+            if self._known is not None and seen == self._seen:
+                return self._known[0]
             trust = read_trust(file.read(MAX_DOCUMENT + 1))
         self._seen = seen
         return trust

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,13 @@ import pytest
 
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.jwk import key_set
-from forestall_edge import KeyFile, KeyUrl, Reason, read_trust
-from forestall_edge.keys import MAX_DOCUMENT, MAX_KEYS
+from forestall_edge import KeyFile, KeyUrl, Reason, Refused, read_trust
+from forestall_edge.keys import MAX_DOCUMENT, MAX_KEYS, Polled, Trust
 from tests.edges import ISSUER, SIGNING, document, refused
 from tests.tokens import key
 
 OTHER = key(Algorithm.ES256, "next")
+WAIT_S = 60
 
 
 class Clock:
@@ -65,8 +68,6 @@ def test_a_plain_key_set_wants_an_issuer() -> None:
     ],
 )
 def test_a_document_that_is_none_is_refused(wrong: bytes) -> None:
-    from forestall_edge import Refused
-
     with pytest.raises(Refused):
         read_trust(wrong)
 
@@ -97,6 +98,49 @@ def test_a_file_is_looked_at_again(tmp_path: Path) -> None:
     clock.now = 103.0
     with refused(Reason.UNAVAILABLE):
         keys.trust()
+
+
+class Gate:
+    """A lock that tells when somebody waits for it."""
+
+    def __init__(self, asked: threading.Event) -> None:
+        self._lock, self._asked = threading.Lock(), asked
+
+    def acquire(self, *, blocking: bool) -> bool:
+        if blocking and self._lock.locked():
+            self._asked.set()
+        return self._lock.acquire(blocking=blocking)
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+@pytest.mark.parametrize("before", ["nothing", "too old"])
+def test_who_comes_while_they_are_read_for_the_first_time_waits_for_them(before: str) -> None:
+    """A server's first calls may be many at once; none of them is refused for keys that are just being read."""
+    reading, second = threading.Event(), threading.Event()
+
+    class Slow(Polled):
+        def _read(self) -> Trust:
+            if clock.now:
+                reading.set()
+                assert second.wait(WAIT_S)
+            elif before == "nothing":
+                raise OSError
+            return read_trust(document(epoch=int(clock.now)))
+
+    clock = Clock()
+    keys = Slow(poll_s=1, max_age_s=10, steady=clock)
+    keys._lock = Gate(second)  # type: ignore[assignment]
+    with suppress(Refused):
+        keys.trust()
+    clock.now = 100.0
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(keys.trust)
+        assert reading.wait(WAIT_S)
+        other = pool.submit(keys.trust)
+        other.add_done_callback(lambda _: second.set())
+        assert [each.result(WAIT_S).epoch for each in (first, other)] == [100, 100]
 
 
 @pytest.fixture
