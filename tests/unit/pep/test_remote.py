@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +29,21 @@ def head(status: str = "200 OK", kind: str = "application/json", *more: str) -> 
     return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Type: {kind}", "Connection: close", *more, "", ""]).encode()
 
 
+def request_on(connection: socket.socket) -> bytes:
+    """The whole of it: what is closed with something unread resets the connection, and with it the answer."""
+    asked = connection.recv(65536)
+    while is_cut(asked) and (more := connection.recv(65536)):
+        asked += more
+    return asked
+
+
+def is_cut(asked: bytes) -> bool:
+    """Of HTTP; whoever greets in TLS waits for an answer."""
+    head, ended, body = asked.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: (\d+)", head, re.IGNORECASE)
+    return head[:1].isalpha() and (not ended or len(body) < int(length[1] if length else 0))
+
+
 @contextmanager
 def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
     """A port where every connection gets this answer, and what was asked there."""
@@ -40,7 +56,7 @@ def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
             except OSError:
                 return
             with connection:
-                asked.append(connection.recv(65536))
+                asked.append(request_on(connection))
                 connection.sendall(answer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -69,7 +85,7 @@ def said(url: str, line: bytes = ASK) -> tuple[list[bytes], list[str]]:
         far = Remote(Url.parse(url), (), on_line=lines.append, on_done=on_done, on_room=nothing, on_end=nothing)
         far.pause(False)
         far.send(line, SECRET)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await done.wait()
             far.signal(15)
             await far.exited
