@@ -1,5 +1,5 @@
-"""A server that uses files: `reading_server.py [AUDIENCE KEYS BURNS]`. With `$GO`, a FIFO, it waits there before it
-reads; that it waits is a line in `$RAN`.
+"""A server that uses files: `reading_server.py [AUDIENCE KEYS BURNS]`. With `$GO`, a FIFO, it waits there for a byte
+before it reads; that it waits is a line in `$RAN`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def run(script: str) -> str:
     if "GO" in os.environ:
         with Path(os.environ["RAN"]).open("a") as file:
             file.write("waits\n")
-        Path(os.environ["GO"]).read_bytes()
+        with Path(os.environ["GO"]).open("rb", buffering=0) as go:
+            go.read(1)
     return f"{script}\n{Path(script).read_text()}"
 
 
