@@ -28,12 +28,19 @@ from tests.mcpkit.decision_point import permit as permit_of
 from tests.mcpkit.home import home_of, serving, stop
 from tests.mcpkit.session import WITHIN_S, Session, decision, gateway
 from tests.points import WAIT_S, Peer, entries, make_home, process, until, verify_ledger, wait_for_socket
+from tests.processes import of_group
 
 pytestmark = pytest.mark.slow
 
 CLOCKED = [sys.executable, str(Path(__file__).parent.parent / "mcpkit" / "clocked_server.py")]
 REFUSED = 77
 GATEWAYS = 20
+PATIENT = """\
+[serve]
+handshake_timeout_ms = 60000
+decision_timeout_ms = 60000
+heartbeat_ms = 60000
+"""
 LEASE = 50
 
 
@@ -73,19 +80,6 @@ def group_of(gateway_process: int) -> int:
     return int(Path(f"/proc/{gateway_process}/task/{gateway_process}/children").read_text().split()[-1])
 
 
-def alive(group: int) -> list[str]:
-    """Processes of the group that are more than a number that nobody has asked for yet."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group and fields[0] != "Z":
-            found.append(status.parent.name)
-    return found
-
-
 def test_a_kill_cancels_what_runs_withholds_its_output_and_ends_the_server_with_all_that_it_started(
     home: Home, tmp_path: Path
 ) -> None:
@@ -95,10 +89,10 @@ def test_a_kill_cancels_what_runs_withholds_its_output_and_ends_the_server_with_
         client.call(1, "slow")
         until(lambda: bool(seen(clock)))
         group, task = group_of(client.process.pid), only_task(home)
-        assert len(alive(group)) == 2
+        assert len(of_group(group)) == 2
         said = command(home, "kill", task[:8], "--why", "a test")
         assert (said["tasks_ended"], said["confirmed"], said["unconfirmed"]) == (1, 1, 0)
-        assert alive(group) == []  # by the time that it is acknowledged
+        assert of_group(group) == []  # by the time that it is acknowledged
         told = decision(client.answer_to(1))
         assert (told["reason"], told["retry"]) == ("revoked", "final")
         client.call(2, "touch")
@@ -299,21 +293,21 @@ def test_a_kill_outlives_the_decision_point_that_took_it(home: Home) -> None:
 
 
 def keep_calling(client: Session, refused: threading.Barrier) -> None:
-    """Until a call is denied; then once more, when all are."""
-    number = 0
-    while True:
+    """Until its task is revoked; then once more, when all are."""
+    reason, number = "", 0
+    while reason != "revoked":
+        assert reason in {"", "unavailable"}  # where this machine is busier than a permit's lease is long
         number += 1
         client.call(number, "touch")
-        result = client.answer_to(number)["result"]
-        if result.get("isError"):
-            assert decision({"result": result})["reason"] == "revoked"
-            break
+        answer = client.answer_to(number)
+        reason = decision(answer)["reason"] if answer["result"].get("isError") else ""
     refused.wait(WAIT_S)
     client.call("after", "touch")
     assert decision(client.answer_to("after"))["reason"] == "revoked"
 
 
 def test_after_a_kill_is_acknowledged_no_tool_server_sees_a_call(home: Home, tmp_path: Path) -> None:
+    home.config.write_text(PATIENT)
     clocks = [tmp_path / f"clock{number}" for number in range(GATEWAYS)]
     faults: list[BaseException] = []
     refused = threading.Barrier(GATEWAYS)

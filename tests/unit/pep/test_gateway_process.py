@@ -22,19 +22,9 @@ from tests import tokens
 from tests.mcpkit.decision_point import CANARY, DecisionPoint, Frame, deny, permit_all
 from tests.mcpkit.session import PLAIN, WITHIN_S, Session, decision, gateway
 from tests.points import until
+from tests.processes import of_group
 
 BAD_ANSWERS = ["garbage", "duplicate", "too_long"]
-
-
-def processes_of(group: int) -> list[str]:
-    """The processes of a group, zombies aside."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = status.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group and fields[0] != "Z":
-                found.append(status.parent.name)
-    return found
 
 
 def child_of(process: int) -> int:
@@ -228,14 +218,8 @@ def test_a_server_that_dies_in_a_call(gateway_home: Path, scripted: DecisionPoin
 def test_signals_reach_the_server_and_its_death_is_ours(
     gateway_home: Path, scripted: DecisionPoint, number: signal.Signals
 ) -> None:
-    sleeper = [
-        sys.executable,
-        "-c",
-        "import signal; signal.signal(2, signal.SIG_DFL); print('{}', flush=True); signal.pause()",
-    ]
-    with Session(
-        gateway(gateway_home, ["sh", "-c", 'trap "" USR1; echo started >&2; exec "$@"', "sh", *sleeper])
-    ) as client:
+    code = "import os, signal; signal.signal(2, signal.SIG_DFL); os.write(2, b'started\\n')\nwhile True: signal.pause()"
+    with Session(gateway(gateway_home, [sys.executable, "-c", code])) as client:
         assert client.process.stderr.readline() == b"started\n"
         scripted.wait_for("ask", 0)
         client.process.send_signal(number)
@@ -252,7 +236,7 @@ def test_a_server_that_ignores_its_end_is_killed_with_its_children(gateway_home:
         assert group != os.getpgid(client.process.pid)
         client.process.send_signal(signal.SIGTERM)
         assert client.process.wait(WITHIN_S) == -signal.SIGKILL
-    assert processes_of(group) == []
+    assert of_group(group) == []
 
 
 def test_calls_before_the_clients_end_are_still_answered(gateway_home: Path, scripted: DecisionPoint) -> None:
@@ -420,7 +404,7 @@ def test_a_bug_stops_it_and_the_server(gateway_home: Path, scripted: DecisionPoi
         client.send({"jsonrpc": "2.0", "id": 1, "method": "ping"})
         assert client.process.wait(WITHIN_S) == 70
         assert b"ZeroDivisionError" in client.process.stderr.read()
-    assert processes_of(group) == []
+    assert of_group(group) == []
     assert b"ping" not in (tmp_path / "wire").read_bytes()
 
 
@@ -446,7 +430,7 @@ def test_a_server_that_does_not_end_with_its_task_is_killed_and_the_gateway_stay
         group = child_of(client.process.pid)
         scripted.send({"type": "revoked", "reason": "task_ended", "epoch": 3})
         assert [told["epoch"] for told in scripted.wait_for("confirmed")] == [3]
-        assert processes_of(group) == []
+        assert of_group(group) == []
         assert decision(client.answer_to(1))["reason"] == "task_ended"
         client.send({"jsonrpc": "2.0", "id": 2, "method": "tools/list"})
         assert client.answer_to(2)["error"]["data"]["reason"] == "task_ended"
