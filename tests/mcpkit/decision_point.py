@@ -18,6 +18,9 @@ Frame = dict[str, Any]
 CANARY = "forestall-canary"
 _ids = itertools.count(1)
 
+LEASE_MS = 60_000
+"""Milliseconds for what a busy machine does in a few."""
+
 
 def permit(frame: Frame, **changes: Any) -> Frame:
     """Leave for exactly what was asked, unless `changes` say otherwise."""
@@ -26,8 +29,8 @@ def permit(frame: Frame, **changes: Any) -> Frame:
         "tool": frame["tool"],
         "pin": frame["pin"],
         "digest": digest(frame["arguments"]),
-        "expires_at": int(time.time() * 1000) + 5_000,
-        "start_by": int(time.time() * 1000) + 5_000,
+        "expires_at": int(time.time() * 1000) + LEASE_MS,
+        "start_by": int(time.time() * 1000) + LEASE_MS,
     }
     return {"type": "permit", "permit": {**granted, **changes}}
 
@@ -90,19 +93,19 @@ class DecisionPoint:
         self.drop()
 
     def drop(self) -> None:
-        """End every connection."""
-        for connection in self._connections:
+        """End every connection that there is now. Who was on one may be back before the next is ended."""
+        dropped, self._connections = self._connections, []
+        for connection in dropped:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
-        self._connections.clear()
 
     def of_type(self, kind: str) -> list[Frame]:
         """Of those that came. One is there before the gateway can act on its answer."""
         with self.arrived:
             return _of_type(self.frames, kind)
 
-    def wait_for(self, kind: str, count: int = 1, seconds: float = 10) -> list[Frame]:
+    def wait_for(self, kind: str, count: int = 1, seconds: float = 60) -> list[Frame]:
         """Those that were answered, once there are `count`."""
         with self.arrived:
             assert self.arrived.wait_for(lambda: len(_of_type(self.answered, kind)) >= count, seconds), f"no {kind}"

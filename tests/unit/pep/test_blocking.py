@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ def answering(path: Path, script: Callable[[socket.socket], None]) -> Iterator[N
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        listener.settimeout(10)
+        listener.settimeout(60)
 
         def serve() -> None:
             peer, _ = listener.accept()
             with peer:
-                peer.settimeout(10)
+                peer.settimeout(60)
                 script(peer)
 
         thread = threading.Thread(target=serve)
@@ -40,7 +40,7 @@ def answering(path: Path, script: Callable[[socket.socket], None]) -> Iterator[N
         try:
             yield
         finally:
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
 
 
@@ -118,9 +118,9 @@ def test_who_is_silent_is_given_up(tmp_path: Path) -> None:
     given_up = threading.Event()
 
     def script(peer: socket.socket) -> None:
-        peer.sendall(CHALLENGE)
-        frame(peer)
-        given_up.wait(10)
+        with suppress(OSError):  # it may have given up before it came to this
+            peer.sendall(CHALLENGE)
+        given_up.wait(60)
 
     with answering(tmp_path / "socket", script):
         with pytest.raises(Unavailable), Connection(tmp_path / "socket", 0.1):
