@@ -25,6 +25,7 @@ from tests.points import (
     POLICY,
     SERVER,
     TOOLS,
+    WAIT_S,
     Peer,
     definition,
     entries,
@@ -698,7 +699,7 @@ def test_stop_settles_what_is_out_and_closes_every_task(home: Home) -> None:
 
 def test_an_idle_point_that_may_end_does(home: Home) -> None:
     async def scenario(point: Point) -> None:
-        await asyncio.wait_for(point._stopping.wait(), 20)
+        await asyncio.wait_for(point._stopping.wait(), WAIT_S)
 
     play(home, scenario, idle_exit_s=0.1)
 

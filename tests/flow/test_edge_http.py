@@ -36,7 +36,7 @@ from tests.tokens import stream
 
 pytestmark = pytest.mark.slow
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 ACCEPT = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 
 
@@ -322,7 +322,7 @@ def test_a_request_that_is_none_or_too_much_goes_nowhere(tmp_path: Path, data: b
 
 def test_slow_and_too_many_clients_are_let_go(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with before(Upper(), tmp_path, request_s=0.2, connections=1) as url:
+        async with before(Upper(), tmp_path, request_s=1.0, connections=1) as url:
             first = asyncio.create_task(raw(url, b"GET /echo HTT"))
             await asyncio.sleep(0)
             assert await first == b""

@@ -73,7 +73,7 @@ def reader(program: Program) -> Reader:
 
 def wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
     async def bounded() -> Any:
-        return await asyncio.wait_for(coroutine, 20)
+        return await asyncio.wait_for(coroutine, 60)
 
     return asyncio.run(bounded())
 

@@ -79,7 +79,7 @@ def program() -> Lender:
 
 def wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
     async def bounded() -> Any:
-        return await asyncio.wait_for(coroutine, 20)
+        return await asyncio.wait_for(coroutine, 60)
 
     return asyncio.run(bounded())
 
@@ -423,7 +423,7 @@ def test_a_stream_that_is_closed_ends_it(program: Lender) -> None:
 
 
 def test_calls_at_the_same_time_have_each_their_own(program: Lender) -> None:
-    both, names = threading.Barrier(2, timeout=20), []
+    both, names = threading.Barrier(2, timeout=60), []
 
     @program.guard.tool(credential="key")
     def read(key: Credential) -> None:

@@ -31,6 +31,17 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PROCESSES = 64
 
+SETTINGS = """\
+[serve]
+decision_timeout_ms = 60000
+[http]
+listen = "127.0.0.1:0"
+handshake_timeout_ms = 60000
+request_timeout_ms = 60000
+answer_timeout_ms = 60000
+"""
+"""All of them come at once, and each has all the time that a busy machine needs."""
+
 RACE = """
 import json, os, sys
 from tests.flow.test_token_race import Elsewhere
@@ -104,7 +115,7 @@ class Elsewhere:
 def agents(tmp_path: Path) -> Iterator[dict[str, Elsewhere]]:
     home = Home(tmp_path / "home")
     keys = write_home(home.root, CLIENTS)
-    home.config.write_text('[http]\nlisten = "127.0.0.1:0"\n')
+    home.config.write_text(SETTINGS)
     with points.process(home) as started:
         points.wait_for_socket(home, started)
         with Connection(home.socket, points.WAIT_S) as connection:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 PLAIN = [sys.executable, str(Path(__file__).with_name("plain_server.py"))]
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 class Session:

@@ -152,7 +152,7 @@ def test_what_is_not_a_frame_loses_the_connection(bytes_: bytes) -> None:
         here, there = __import__("socket").socketpair()
         await loop.create_connection(lambda: connection, sock=here)
         there.sendall(encode({"type": "good"}) + bytes_ + encode({"type": "after"}))
-        await asyncio.wait_for(lost.wait(), 10)
+        await asyncio.wait_for(lost.wait(), 60)
         connection.send(b"nowhere")
         there.close()
         return frames, connection.unsent == 0

@@ -18,7 +18,7 @@ COUNT = 8_000
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - one turn of the loop after another, until it has come to rest
             await asyncio.sleep(0)
 
@@ -50,7 +50,7 @@ async def scenario(line: bytes, *, from_server: bool) -> tuple[int, bytes]:
     reader = Source(ends["to_client" if from_server else "to_server"][0], got.extend, done.set)
     reader.pause(False)
     await until(lambda: len(got) == len(line) * COUNT)
-    writer.join(20)
+    writer.join(60)
     for side in (reader, gateway._client, gateway._output):
         side.end()
     if gateway._ticking is not None:

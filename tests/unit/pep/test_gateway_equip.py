@@ -16,7 +16,7 @@ import pytest
 
 from forestall.pep.mcp.descendants import Descendants, processes
 from tests.mcpkit.decision_point import DecisionPoint, Frame, deny, permit_all
-from tests.mcpkit.session import Session, decision, gateway
+from tests.mcpkit.session import WITHIN_S, Session, decision, gateway
 from tests.points import until
 
 SERVER = [sys.executable, str(Path(__file__).parents[2] / "mcpkit" / "equipped_server.py"), "--key", "KEY"]
@@ -260,7 +260,7 @@ def test_whatever_it_started_ends_with_it_though_it_left_the_group(
         assert os.getsid(left) != os.getsid(client.process.pid)
         if how == "signal":
             client.process.send_signal(signal.SIGTERM)
-            client.process.wait(20)
+            client.process.wait(WITHIN_S)
         elif how == "killed by the decision point":
             scripted.send({"type": "revoked", "reason": "revoked", "epoch": 3})
             scripted.wait_for("confirmed")
@@ -288,7 +288,7 @@ def test_without_the_decision_point_its_credential_is_over_and_it_is_ended(
         shown(client)
         left = left_by(tmp_path / "pid")
         scripted.close()
-        assert client.process.wait(20) == 69
+        assert client.process.wait(WITHIN_S) == 69
         assert not is_alive(left)
         assert b"start the server again" in client.process.stderr.read()
 

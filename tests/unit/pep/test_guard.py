@@ -39,7 +39,7 @@ def program() -> Program:
 
 def wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
     async def bounded() -> Any:
-        return await asyncio.wait_for(coroutine, 20)
+        return await asyncio.wait_for(coroutine, 60)
 
     return asyncio.run(bounded())
 
@@ -683,7 +683,7 @@ def test_a_thread_belongs_to_the_task_only_with_a_copy_of_its_context(program: P
         copied = threading.Thread(target=contextvars.copy_context().run, args=(attempt,))
         for thread in (bare, copied):
             thread.start()
-            thread.join(10)
+            thread.join(60)
     assert seen == [Reason.NO_GRANT, "done"]
 
 
@@ -702,7 +702,7 @@ def test_many_threads_at_once(program: Program) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
     assert sorted(results) == sorted([*range(50)] * 8)
     assert program.fates() == ["done"] * 400
 

@@ -55,8 +55,8 @@ def test_a_slow_reader_gets_everything_in_order_and_the_end() -> None:
         got, ended = bytearray(), asyncio.Event()
         source = Source(read_end, got.extend, ended.set)
         source.pause(False)
-        await asyncio.wait_for(ended.wait(), 10)
-        await asyncio.wait_for(roomy.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 60)
+        await asyncio.wait_for(roomy.wait(), 60)
         os.close(read_end)
         return bytes(got), most
 
@@ -72,7 +72,7 @@ def test_a_reader_that_left_is_noticed_and_nothing_is_kept() -> None:
         broken = asyncio.Event()
         sink = Sink(write_end, lambda: None, broken.set)
         sink.write(b"x")
-        await asyncio.wait_for(broken.wait(), 10)
+        await asyncio.wait_for(broken.wait(), 60)
         sink.write(b"y" * 1000)
         os.close(write_end)
         return sink.waiting
@@ -92,7 +92,7 @@ def test_a_paused_source_reads_nothing() -> None:
         await asyncio.sleep(0)
         before = list(got)
         source.pause(False)
-        await asyncio.wait_for(arrived.wait(), 10)
+        await asyncio.wait_for(arrived.wait(), 60)
         source.end()
         os.close(read_end)
         os.close(write_end)
@@ -108,7 +108,7 @@ def test_a_regular_file_is_read_to_its_end() -> None:
             file.seek(0)
             got, ended = bytearray(), asyncio.Event()
             Source(file.fileno(), got.extend, ended.set).pause(False)
-            await asyncio.wait_for(ended.wait(), 10)
+            await asyncio.wait_for(ended.wait(), 60)
             return bytes(got)
 
     assert asyncio.run(scenario()) == b"abc\n" * 200_000

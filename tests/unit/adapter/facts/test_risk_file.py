@@ -195,7 +195,7 @@ def gates() -> Iterator[tuple[Gate, Gate]]:
 
 def test_a_source_that_hangs_keeps_no_other_from_being_asked(gates: tuple[Gate, Gate]) -> None:
     hanging, other = gates
-    assert hanging.asked.acquire(timeout=10)
+    assert hanging.asked.acquire(timeout=60)
     other.go_on.set()
-    assert all(other.asked.acquire(timeout=10) for _ in range(3))
+    assert all(other.asked.acquire(timeout=60) for _ in range(3))
     assert not hanging.asked.acquire(blocking=False)
