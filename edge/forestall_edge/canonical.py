@@ -27,11 +27,15 @@ def parse(data: bytes, *, max_bytes: int) -> Any:
     if len(data) > max_bytes:
         raise NotJson(f"more than {max_bytes} bytes")
     try:
-        return _DECODER.decode(data.decode())
+        text = data.decode().strip(" \t\n\r")
+        value, end = _DECODER.raw_decode(text)
     except NotJson:
         raise
     except (ValueError, RecursionError):
         raise NotJson("not JSON") from None
+    if end != len(text):
+        raise NotJson("more than one value")
+    return value
 
 
 def canonical(value: Any) -> bytes:
@@ -71,6 +75,9 @@ def _double(text: str) -> float:
     return number
 
 
+_string = json.JSONEncoder(ensure_ascii=False).encode
+"""Of a string: RFC 8785, 3.2.2.2."""
+
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_members, parse_constant=_no_constant, parse_int=_integer, parse_float=_double
 )
@@ -80,7 +87,7 @@ def _text(value: Any, depth: int) -> str:
     if depth <= 0:
         raise NotJson("it nests too deep")
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return _string(value)
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
@@ -90,17 +97,17 @@ def _text(value: Any, depth: int) -> str:
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, dict):
-        if not all(isinstance(name, str) for name in value):
-            raise NotJson("a member's name is not a string")
         names = sorted(value, key=_utf16)
-        return "{" + ",".join(f"{_text(name, 1)}:{_text(value[name], depth - 1)}" for name in names) + "}"
+        return "{" + ",".join(f"{_string(name)}:{_text(value[name], depth - 1)}" for name in names) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(_text(member, depth - 1) for member in value) + "]"
     raise NotJson("not a JSON type")
 
 
-def _utf16(name: str) -> bytes:
-    """RFC 8785, 3.2.3: names are sorted by their UTF-16 code units."""
+def _utf16(name: object) -> bytes:
+    """RFC 8785, 3.2.3: names are sorted by their UTF-16 code units. Raises NotJson: it is no name."""
+    if not isinstance(name, str):
+        raise NotJson("a member's name is not a string")
     return name.encode("utf-16-be", "surrogatepass")
 
 

@@ -21,9 +21,10 @@ MAX_TEXT = 2048
 
 MAX_LIST = 64
 
-_TEXTS = ("iss", "aud", "sub", "jti", "task", "tool", "pin", "arguments", "policy")
-_REQUIRED = frozenset({*_TEXTS, "iat", "exp", "epoch", "effects", "cnf"})
-_OPTIONAL = frozenset({"nbf", "instance", "refs"})
+_REQUIRED = frozenset(
+    {"iss", "aud", "sub", "jti", "iat", "exp", "task", "tool", "pin", "arguments", "policy", "epoch", "effects", "cnf"}
+)
+_KNOWN = _REQUIRED | {"nbf", "instance", "refs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +58,22 @@ class Permit:
 
 def read_permit(claims: Mapping[str, Any]) -> Permit:
     """Raises Refused: malformed; a claim is missing, of another type, or one that has no meaning here."""
-    if _REQUIRED - claims.keys() or claims.keys() - _REQUIRED - _OPTIONAL:
+    if not _REQUIRED <= claims.keys() <= _KNOWN:
         raise Refused(Reason.MALFORMED, "a claim is missing, or unknown")
-    texts = {name: _text(claims[name]) for name in _TEXTS}
     return Permit(
-        issuer=texts["iss"],
-        audience=texts["aud"],
-        subject=texts["sub"],
-        id=texts["jti"],
+        issuer=_text(claims["iss"]),
+        audience=_text(claims["aud"]),
+        subject=_text(claims["sub"]),
+        id=_text(claims["jti"]),
         issued_at=_whole(claims["iat"]),
         not_before=_whole(claims.get("nbf", claims["iat"])),
         expires_at=_whole(claims["exp"]),
-        task=texts["task"],
-        tool=texts["tool"],
-        pin=texts["pin"],
-        arguments=texts["arguments"],
+        task=_text(claims["task"]),
+        tool=_text(claims["tool"]),
+        pin=_text(claims["pin"]),
+        arguments=_text(claims["arguments"]),
         refs=_refs(claims.get("refs", {})),
-        policy=texts["policy"],
+        policy=_text(claims["policy"]),
         epoch=_whole(claims["epoch"]),
         effects=_effects(claims["effects"]),
         key=_thumbprint(claims["cnf"]),

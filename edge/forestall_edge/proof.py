@@ -53,7 +53,7 @@ class Presenters:
         except Refused:
             raise Refused(Reason.BAD_PROOF, "its signature does not hold") from None
         self._remember(token.head, public, thumbprint)
-        if not claims.keys() >= _CLAIMS or claims.keys() - _CLAIMS:
+        if claims.keys() != _CLAIMS:
             raise Refused(Reason.BAD_PROOF, "a claim is missing, or unknown")
         ath, jti, iat = claims["ath"], claims["jti"], claims["iat"]
         if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI or type(iat) is not int:

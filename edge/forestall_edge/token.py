@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 from collections.abc import Mapping
@@ -19,6 +18,12 @@ from forestall_edge.refusal import Reason, Refused
 
 ALGORITHM = "ES256"
 
+NUMBER = 32
+"""Bytes of each of a signature's two numbers, and of a point's coordinates (RFC 7518, 3.4)."""
+
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
+
 _ES256 = ec.ECDSA(hashes.SHA256())
 
 
@@ -29,6 +34,7 @@ class Token:
     head: str = field(repr=False)
     """The header as it came: equal texts are equal headers."""
     _body: str = field(repr=False)
+    _signed: bytes = field(repr=False)
     _signature: bytes = field(repr=False)
 
     def header(self) -> Mapping[str, Any]:
@@ -37,10 +43,9 @@ class Token:
 
     def require_signed(self, key: ec.EllipticCurvePublicKey) -> Mapping[str, Any]:
         """The claims, if the key signed them. Raises Refused: bad_signature, malformed."""
-        half = len(self._signature) // 2
-        numbers = (int.from_bytes(part, "big") for part in (self._signature[:half], self._signature[half:]))
+        r, s = int.from_bytes(self._signature[:NUMBER], "big"), int.from_bytes(self._signature[NUMBER:], "big")
         try:
-            key.verify(encode_dss_signature(*numbers), f"{self.head}.{self._body}".encode("ascii"), _ES256)
+            key.verify(encode_dss_signature(r, s), self._signed, _ES256)
         except InvalidSignature:
             raise Refused(Reason.BAD_SIGNATURE) from None
         return _object(self._body)
@@ -53,10 +58,11 @@ def read(text: str, *, max_bytes: int) -> Token:
     parts = text.split(".")
     if len(parts) != 3 or not text.isascii():
         raise Refused(Reason.MALFORMED, "not three parts of ASCII")
-    signature = decode(parts[2])
-    if len(signature) != 64:
+    head, body, last = parts
+    signature = decode(last)
+    if len(signature) != 2 * NUMBER:
         raise Refused(Reason.MALFORMED, "not a signature of ES256")
-    return Token(parts[0], parts[1], signature)
+    return Token(head, body, text[: -len(last) - 1].encode("ascii"), signature)
 
 
 def require_type(header: Mapping[str, Any], kind: str, members: frozenset[str]) -> None:
@@ -74,7 +80,7 @@ def read_key(member: object) -> tuple[ec.EllipticCurvePublicKey, str]:
     if not isinstance(member, dict) or member.get("kty") != "EC" or member.get("crv") != "P-256" or "d" in member:
         raise Refused(Reason.MALFORMED, "not a public key of P-256")
     x, y = (decode(member[name]) if isinstance(member.get(name), str) else b"" for name in ("x", "y"))
-    if len(x) != 32 or len(y) != 32:
+    if len(x) != NUMBER or len(y) != NUMBER:
         raise Refused(Reason.MALFORMED, "a coordinate does not have 32 bytes")
     try:
         numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), ec.SECP256R1())
@@ -87,18 +93,23 @@ def read_key(member: object) -> tuple[ec.EllipticCurvePublicKey, str]:
 
 def encode(data: bytes) -> str:
     """Base64url without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return _encoded(data).decode("ascii")
 
 
 def decode(text: str) -> bytes:
     """Raises Refused: malformed; also where another text stands for the same bytes."""
     try:
-        data = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+        given = text.encode("ascii")
+        data = binascii.a2b_base64(given.translate(_FROM_URL) + b"=" * (-len(given) % 4))
     except (UnicodeEncodeError, binascii.Error):
         raise Refused(Reason.MALFORMED, "not base64url") from None
-    if encode(data) != text:
+    if _encoded(data) != given:
         raise Refused(Reason.MALFORMED, "not base64url in its one form")
     return data
+
+
+def _encoded(data: bytes) -> bytes:
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL)
 
 
 def _object(part: str) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ import hashlib
 import hmac
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from forestall_edge.burns import Burns
@@ -68,6 +68,8 @@ class Verifier:
         self._epoch = 0
         self._rising = threading.Lock()
         self._presenters = Presenters()
+        self._header = "", ""
+        """The last that a key of the issuer signed, and which key: those of one key are all the same."""
 
     @property
     def epoch(self) -> int:
@@ -117,14 +119,17 @@ class Verifier:
 
     def _open(self, token: str) -> Permit:
         opened = read(token, max_bytes=MAX_PERMIT)
-        header = opened.header()
-        require_type(header, TYPE, _HEADER)
+        seen, kid = self._header
+        if opened.head != seen:
+            kid = _kid(opened.header())
         trust = self._keys.trust()
         self._heard(trust.epoch)
-        key = trust.keys.get(header["kid"]) if isinstance(header["kid"], str) else None
+        key = trust.keys.get(kid)
         if key is None:
             raise Refused(Reason.UNKNOWN_KEY)
-        permit = read_permit(opened.require_signed(key))
+        claims = opened.require_signed(key)
+        self._header = opened.head, kid
+        permit = read_permit(claims)
         if permit.issuer != trust.issuer:
             raise Refused(Reason.WRONG_ISSUER)
         return permit
@@ -151,6 +156,15 @@ class Verifier:
         if epoch > self._epoch:
             with self._rising:
                 self._epoch = max(self._epoch, epoch)
+
+
+def _kid(header: Mapping[str, Any]) -> str:
+    """Raises Refused: wrong_type, unknown_key."""
+    require_type(header, TYPE, _HEADER)
+    kid = header["kid"]
+    if not isinstance(kid, str):
+        raise Refused(Reason.UNKNOWN_KEY)
+    return kid
 
 
 def _require_for(permit: Permit, tool: str, arguments: Any, pin: str | None) -> None:

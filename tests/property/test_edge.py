@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import string
 from typing import Any
 
 import pytest
@@ -12,11 +14,12 @@ from hypothesis import strategies as st
 from forestall.core import canonical as core
 from forestall.core.errors import InvalidInput
 from forestall.core.pin import definition_digest
-from forestall_edge import Refused
+from forestall_edge import Reason, Refused
 from forestall_edge.canonical import NotJson
 from forestall_edge.canonical import canonical as ours
 from forestall_edge.canonical import parse as read
 from forestall_edge.pin import pin
+from forestall_edge.token import decode, encode
 from tests.edges import Scene
 
 VALUES = st.recursive(
@@ -43,13 +46,45 @@ def test_one_canonical_form(value: Any) -> None:
         assert ours(value) == expected
 
 
+BASE64URL = string.ascii_letters + string.digits + "-_"
+
+
+@given(st.binary(max_size=70))
+def test_bytes_have_one_base64url(data: bytes) -> None:
+    assert encode(data) == base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    assert decode(encode(data)) == data
+
+
+@given(st.text(BASE64URL, max_size=12) | st.text(BASE64URL + "+/= \n\0é", max_size=12) | st.text(max_size=8))
+def test_no_other_text_stands_for_bytes(text: str) -> None:
+    try:
+        data = decode(text)
+    except Refused as error:
+        assert error.reason is Reason.MALFORMED  # noqa: PT017 - what is not refused is checked as well
+        assert len(text) % 4 == 1 or not set(text) <= set(BASE64URL) or text != _again(text)
+    else:
+        assert text == base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _again(text: str) -> str:
+    """As it would be written by whoever reads leniently."""
+    return base64.urlsafe_b64encode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))).rstrip(b"=").decode()
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_one_form_of_numbers(number: float) -> None:
     assert ours(number) == core.canonical(number)
     assert float(ours(number)) == number
 
 
-@given(st.binary(max_size=60) | VALUES.map(lambda value: json.dumps(value).encode()))
+AROUND = st.sampled_from(["", " ", "\t\n\r", "\u00a0", "\ufeff", "\x0b", "0", "]", ",", "{}"])
+
+
+@given(
+    st.binary(max_size=60)
+    | VALUES.map(lambda value: json.dumps(value).encode())
+    | st.tuples(AROUND, VALUES, AROUND).map(lambda parts: f"{parts[0]}{json.dumps(parts[1])}{parts[2]}".encode())
+)
 def test_one_reading(data: bytes) -> None:
     try:
         expected = core.parse(data, max_bytes=1000)

@@ -12,7 +12,7 @@ from forestall.pep.presenting import Presenter
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.jws import sign, sign_with
 from forestall.proof.possession import make_proof
-from forestall_edge import FixedKeys, MemoryBurns, Reason, Verifier, read_trust
+from forestall_edge import FixedKeys, MemoryBurns, Reason, Trust, Verifier, read_trust
 from forestall_edge.permit import MAX_PERMIT
 from forestall_edge.proof import MAX_PROOF, WINDOW_S
 from tests.edges import (
@@ -156,7 +156,7 @@ def proofs() -> list[tuple[str, Callable[[Scene, str], str], Reason]]:
         ("too large", lambda _, __: "a" * (MAX_PROOF + 1), Reason.TOO_LARGE),
         ("no token", lambda _, __: "a.b", Reason.MALFORMED),
         ("the permit itself", lambda _, token: token, Reason.BAD_PROOF),
-        ("cut", lambda scene, token: scene.proof(token)[:-2] + "AA", Reason.BAD_PROOF),
+        ("cut", lambda scene, token: scene.proof(token)[:-43] + "A" * 43, Reason.BAD_PROOF),
     ]
 
 
@@ -180,31 +180,72 @@ def test_a_proof_of_an_embedded_private_key_is_refused() -> None:
         scene.verify(token, proof=sign_with(header, b"{}", scene.holder.key))
 
 
-def test_signatures_keys_and_types() -> None:
+@pytest.mark.parametrize("seen", [False, True], ids=["the first", "after one that counted"])
+def test_signatures_keys_and_types(seen: bool) -> None:
     scene = Scene()
-    token = scene.token()
+    verifier, token = scene.verifier(), scene.token()
+    assert verifier.epoch == 0
+    if seen:
+        scene.verify(scene.token(permit(id="before")), verifier)
     head, body, tail = token.split(".")
-    assert scene.verifier().epoch == 0
-    for forged in (f"{head}.{body}.{tail[:-3]}AAA", f"{head}.{body[:-2]}AA.{tail}", f"{head}.{body}.{'A' * 86}"):
+    for forged in (
+        f"{head}.{body}.{tail[:-43]}{'A' * 43}",
+        f"{head}.{body[:-2]}AA.{tail}",
+        f"{head}.{body}.{'A' * 86}",
+    ):
         with refused(Reason.BAD_SIGNATURE, forged):
-            scene.verify(forged, proof=scene.proof(token))
+            scene.verify(forged, verifier, proof=scene.proof(token))
     for malformed in ("", "a.b.c", f"{head}.{body}.", f"{head}.{body}.{tail}=", f"{head}.{body}.{tail}A", "é.b.c"):
         with refused(Reason.MALFORMED):
-            scene.verify(malformed, proof=scene.proof(token))
+            scene.verify(malformed, verifier, proof=scene.proof(token))
     with refused(Reason.TOO_LARGE):
-        scene.verify("a" * (MAX_PERMIT + 1), proof=scene.proof(token))
+        scene.verify("a" * (MAX_PERMIT + 1), verifier, proof=scene.proof(token))
     with refused(Reason.UNKNOWN_KEY):
-        scene.verify(sign({}, key(Algorithm.ES256, "stranger"), typ="forestall-permit+jwt"))
+        scene.verify(sign({}, key(Algorithm.ES256, "stranger"), typ="forestall-permit+jwt"), verifier)
     for typ in ("at+jwt", "dpop+jwt", "jwt"):
         with refused(Reason.WRONG_TYPE):
-            scene.verify(sign({}, SIGNING, typ=typ))
+            scene.verify(sign({}, SIGNING, typ=typ), verifier)
     kid = SIGNING.public.kid
     for extra in ({"crit": ["x"]}, {"jwk": SIGNING.public.bare()}, {"alg": "none"}, {"alg": "HS256"}):
         header = {"alg": "ES256", "kid": kid, "typ": "forestall-permit+jwt", **extra}
         with refused(Reason.WRONG_TYPE):
-            scene.verify(sign_with(header, b"{}", SIGNING))
+            scene.verify(sign_with(header, b"{}", SIGNING), verifier)
     with refused(Reason.UNKNOWN_KEY):
-        scene.verify(sign_with({"alg": "ES256", "kid": [], "typ": "forestall-permit+jwt"}, b"{}", SIGNING))
+        scene.verify(sign_with({"alg": "ES256", "kid": [], "typ": "forestall-permit+jwt"}, b"{}", SIGNING), verifier)
+
+
+def test_a_key_that_is_published_no_more_signs_nothing_any_more() -> None:
+    """However often its permits came before: what is remembered of them is not that they count."""
+    scene = Scene()
+    other = key(Algorithm.ES256, "others")
+    said = [read_trust(document())]
+
+    class Keys:
+        def trust(self) -> Trust:
+            return said[-1]
+
+    verifier = scene.verifier(keys=Keys())
+    scene.verify(scene.token(permit(id="before")), verifier)
+    said.append(read_trust(document(other)))
+    with refused(Reason.UNKNOWN_KEY):
+        scene.verify(scene.token(), verifier)
+    renamed = json.loads(document(other))
+    renamed["keys"][0]["kid"] = SIGNING.public.kid
+    said.append(read_trust(json.dumps(renamed).encode()))
+    with refused(Reason.BAD_SIGNATURE):
+        scene.verify(scene.token(), verifier)
+
+
+def test_what_nobody_signed_is_not_remembered() -> None:
+    scene = Scene()
+    verifier, token = scene.verifier(), scene.token()
+    odd = sign_with({"alg": "ES256", "kid": SIGNING.public.kid, "typ": "at+jwt"}, b"{}", SIGNING)
+    for _ in range(2):
+        with refused(Reason.WRONG_TYPE):
+            scene.verify(odd, verifier, proof=scene.proof(token))
+    scene.verify(token, verifier)
+    with refused(Reason.WRONG_TYPE):
+        scene.verify(odd, verifier, proof=scene.proof(token))
 
 
 def test_duplicate_members_are_refused() -> None:
