@@ -17,6 +17,7 @@ from forestall.clock import Clock
 from forestall.core.ask import CannotDo
 from forestall.core.effects import Effect
 from forestall.core.model import Lease, Scope, Secret
+from forestall.core.place import Place, Where
 from forestall.core.reason import Reason
 from forestall.credentials.oauth import open_broker
 from forestall.proof.client_assertion import ASSERTION_TYPE, make_assertion
@@ -53,7 +54,9 @@ class World:
     def now(self) -> int:
         return Clock()() + self.later_ms
 
-    def broker(self, *, straight: bool = False, timeout_s: float = 30, **given: str) -> OAuthBroker:
+    def broker(
+        self, *, straight: bool = False, timeout_s: float = 30, place: Place | None = None, **given: str
+    ) -> OAuthBroker:
         """One that reaches the server through the proxy; with `straight`, past it."""
         issuer = self.upstream.issuer
         at = issuer if straight else self.proxy.url
@@ -63,7 +66,8 @@ class World:
             "introspection_endpoint": f'"{at}/token/introspection"',
         }
         text = written(**{"issuer": f'"{issuer}"', **places, **given})
-        made = open_broker(table(self.folder, text), context(self.folder, now=self.now, timeout_s=timeout_s))
+        around = replace(context(self.folder, now=self.now, timeout_s=timeout_s), place=place)
+        made = open_broker(table(self.folder, text), around)
         self.stack.callback(made.close)
         return made
 
@@ -132,7 +136,8 @@ def test_a_token_is_nothing_that_makes_others(world: World) -> None:
 
 
 def test_whoever_steals_a_bound_token_lacks_its_key(world: World) -> None:
-    broker = world.broker(straight=True, dpop="true")
+    place = Place(Where.ARGUMENT, "api", "{token} {key}")
+    broker = world.broker(straight=True, place=place, dpop="true")
     one, other = (broker.issue(world.lease(broker, number=number)) for number in (1, 2))
     keys = [json.loads(secret.fields["key"]) for secret in (one, other)]
     assert keys[0]["d"] != keys[1]["d"]

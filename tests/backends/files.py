@@ -34,6 +34,8 @@ class FilesBroker:
     traits: Traits
     handles: bool
     """Does it end only what it is shown the handle of?"""
+    bound: bool = False
+    """Does each request want a proof, which says whose and of what it is?"""
 
     def plan(self, permit: Permit, action: Action, grant: Grant) -> Mapping[str, Any]:
         if action.arguments.get("beyond"):
@@ -50,7 +52,8 @@ class FilesBroker:
                 "rights": dict(lease.rights),
             }
             _write(self._of(lease.name), made)
-        return Secret({"token": token}, made["handle"] if self.handles else "", lease.expires_at)
+        prove = (lambda *request: f"{token[-8:]} {request}") if self.bound else None
+        return Secret({"token": token}, made["handle"] if self.handles else "", lease.expires_at, prove)
 
     def renew(self, lease: Lease, expires_at: int) -> int:
         with self._asked("renew"):
@@ -139,7 +142,7 @@ def _write(path: Path, made: Mapping[str, Any]) -> None:
 
 
 def open_broker(table: Table, context: Context) -> FilesBroker:
-    table.require_known("path", "unrevocable", "shortest_s", "unnamed", "renewable", needed=("path",))
+    table.require_known("path", "unrevocable", "shortest_s", "unnamed", "renewable", "bound", needed=("path",))
     folder = context.folder / table.text("path")
     (folder / "live").mkdir(parents=True, exist_ok=True)
     (folder / "faults").touch()
@@ -149,4 +152,4 @@ def open_broker(table: Table, context: Context) -> FilesBroker:
         renewable=table.flag("renewable"),
         shortest_ms=table.whole("shortest_s", 0, 3600, 0) * 1000,
     )
-    return FilesBroker(folder, context, traits, table.flag("unnamed"))
+    return FilesBroker(folder, context, traits, table.flag("unnamed"), table.flag("bound"))

@@ -5,7 +5,7 @@ Times are whole milliseconds since the Unix epoch, UTC, and are named `at` or en
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -441,6 +441,15 @@ class Scope(StrEnum):
     TASK = "task"
 
 
+Prove = Callable[[str, str, str | None], str]
+"""Of a request's method and URL, and of the nonce that its server demands, the proof that goes with it (RFC 9449, 4).
+
+Raises:
+    InvalidInput: they cannot be a request's.
+    CannotDo: the credential is over.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Secret:
     """What a backend gave out. It is held in memory, placed where the tool runs, and nowhere else."""
@@ -451,6 +460,8 @@ class Secret:
     """What the backend needs to end it, besides its name; empty where the name is enough."""
     expires_at: int = 0
     """When the backend says that it ends; 0 where it says nothing. It may be before the lease's own end."""
+    prove: Prove | None = field(default=None, repr=False, compare=False)
+    """Where it is bound to a key, and every request that it goes with needs a proof: makes one, and keeps the key."""
 
 
 @dataclass(frozen=True, slots=True)

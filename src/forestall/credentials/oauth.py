@@ -30,6 +30,9 @@ KNOWN = (
     *("grant", "scopes", "tools", "resource", "audience", "authorization_details", "dpop", "introspect", "unrevocable"),
     *("token_lifetime_s", "assertion", "identity_provider"),
 )
+SCHEME = "DPoP "
+"""Before a bound token, in its header (RFC 9449, 7.1)."""
+
 CLIENT = ("id", "key_file", "algorithm", "kid", "audience", "secret_file", "certificate_file", "certificate_key_file")
 
 
@@ -38,7 +41,7 @@ def open_broker(table: Table, context: Context) -> OAuthBroker:
     table.require_known(*KNOWN, needed=("client", "grant", "scopes"))
     kind = Kind(table.choice("grant", tuple(Kind), None))
     dpop = table.flag("dpop")
-    _require_place(table, context, dpop=dpop)
+    wanted = _require_place(table, context, dpop=dpop)
     site = _site(table, context)
     _require_end(table, site)
     settings = Settings(
@@ -47,6 +50,7 @@ def open_broker(table: Table, context: Context) -> OAuthBroker:
         scope=context.scope,
         voice=_voice(table, kind, context),
         dpop=dpop,
+        gives_key="key" in wanted,
         introspect=table.flag("introspect"),
         revocable=not table.flag("unrevocable"),
         token_lifetime_ms=table.whole("token_lifetime_s", 0, MAX_LIFE_S, 0) * 1000,
@@ -225,11 +229,13 @@ def _require_end(table: Table, site: Site) -> None:
         raise table.error("introspect", "`introspect` needs an `introspection_endpoint`.")
 
 
-def _require_place(table: Table, context: Context, *, dpop: bool) -> None:
-    """What is put there has to be there; and a proof is made for each request, by whoever has the key."""
+def _require_place(table: Table, context: Context, *, dpop: bool) -> frozenset[str]:
+    """What is put there has to be there. A bound token goes where proofs are made: into the header that they go with,
+    or, with its key, to whoever makes them. Answers which fields are wanted.
+    """
     place = context.place
     if place is None:
-        return
+        return frozenset()
     given = {"token", "key"} if dpop else {"token"}
     try:
         wanted = fields_of(place.template)
@@ -239,13 +245,20 @@ def _require_place(table: Table, context: Context, *, dpop: bool) -> None:
         raise table.error(
             "place", f"a token has {' and '.join(f'`{{{each}}}`' for each in sorted(given))} and no more."
         )
-    if dpop and (place.where is Where.HEADER or "key" not in wanted):
+    is_scheme = place.where is Where.HEADER and place.template.lower().startswith(SCHEME.lower())
+    if dpop and place.where is Where.HEADER:
+        if (place.name.lower(), place.template) != ("authorization", f"{SCHEME}{{token}}"):
+            sentence = f'it goes into `Authorization` as `template = "{SCHEME}{{token}}"`, and the proofs beside it.'
+            raise table.error("dpop", f"a token that is bound to a key (DPoP) is no other header's: {sentence}")
+    elif dpop and "key" not in wanted:
         raise table.error(
             "dpop",
-            "a token that is bound to a key (DPoP) wants a new proof for each request, which whatever stands in this "
-            "`place` cannot make; put `{token}` and `{key}` where the server itself makes proofs, in an argument, a "
-            "descriptor or the environment.",
+            "a token that is bound to a key (DPoP) wants a new proof for each request, which whoever has it in this "
+            "`place` cannot make; put it into a header, or `{token}` and `{key}` where the server makes the proofs.",
         )
+    elif is_scheme:
+        raise table.error("place", f"`{SCHEME}` goes before a token that is bound to a key; write `dpop = true`.")
+    return wanted
 
 
 def _issuer(table: Table, key: str) -> str:

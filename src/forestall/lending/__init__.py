@@ -6,6 +6,7 @@ The rules, each with a test in tests/unit/lending or tests/unit/server/test_leas
   end what it made, and until its thread has ended nobody is told that the credential is over.
 - Of a task's credential the secret is kept in memory, and handed to the task's next calls for as long as it is good for
   them. Calls that need the first at the same time each get their own; all of them end with the task.
+- What is bound to a key is proven by us, for one request at a time, and no more once its end was asked for.
 - What an answer alone told is on disk before the secret goes anywhere.
 - A credential that its backend was certainly never asked for is over without asking it.
 - What a class made is ended as it was made, whatever `credentials.toml` says by then; what a task has of a class that
@@ -23,6 +24,7 @@ from forestall.lending.ending import Ending
 from forestall.lending.held import Holdings, Known, RiskOf
 from forestall.lending.living import Living
 from forestall.lending.making import Making
+from forestall.lending.proving import Proving
 from forestall.lending.recovering import Recovering
 
 
@@ -53,6 +55,7 @@ class Lending:
         """Called, on any thread, when something may have to be ended."""
         self.making = Making(holdings, escrow, words, risk)
         self.living = Living(holdings, escrow, risk)
+        self.proving = Proving(holdings)
         self.ending = Ending(holdings, escrow)
         self.recovering = Recovering(holdings, escrow, words)
 

@@ -74,6 +74,7 @@ class Ending:
             if held is None and lease.name not in known | holdings.orphans.keys():
                 raise CannotDo(Reason.UNAVAILABLE, "it has ended already")
             if held is not None:
+                held.is_given_back = True
                 holdings.hand_out_no_more(held)
                 if held.is_asking or held.is_ending:
                     raise CannotDo(Reason.UNAVAILABLE, f"the backend of `{lease.credential}` has not answered yet")

@@ -53,6 +53,8 @@ class Held:
     """Why it is to be ended, whatever its task is doing."""
     is_ending: bool = False
     """A thread asks the backend to end it."""
+    is_given_back: bool = False
+    """Its end was asked for, whatever the backend said: no request is proven with it any more."""
     over_at: int = 0
     """When the backend said that it is over; 0 before."""
 

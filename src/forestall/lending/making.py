@@ -21,6 +21,7 @@ from forestall.core.reason import Reason
 from forestall.credentials import CredentialClass
 from forestall.credentials.words import Words
 from forestall.lending.held import Held, Holdings, RiskOf, is_renewed
+from forestall.lending.proving import while_it_lives
 from forestall.lending.waiting import shielded
 from forestall.run import translate
 
@@ -146,6 +147,8 @@ class Making:
         try:
             lease, broker = replace(held.lease, expires_at=held.until), held.made_by.broker
             secret = broker.issue(lease)
+            if (prove := secret.prove) is not None:
+                secret = replace(secret, prove=while_it_lives(self._holdings, held, prove))
             with self._holdings.lock:
                 held.secret = secret
                 held.until = min(held.until, secret.expires_at or held.until)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Never
 
-from forestall.core.errors import InvalidInput, SetupError
-from forestall.core.model import Lease
+from forestall.core.ask import CannotDo
+from forestall.core.errors import InvalidInput, SetupError, Unavailable
+from forestall.core.model import Lease, Prove
 from forestall.core.place import fill
 from forestall.core.scrub import Scrubber, secrets_in
 
@@ -22,12 +23,14 @@ class Credential(Mapping[str, str]):
     function's own affair; the backend ends that with the call or the task.
     """
 
-    __slots__ = ("__weakref__", "_fields", "_name", "_value")
+    __slots__ = ("__weakref__", "_fields", "_name", "_prove", "_value")
 
-    def __init__(self, name: str, fields: Mapping[str, str], value: str | None = None) -> None:
+    def __init__(
+        self, name: str, fields: Mapping[str, str], value: str | None = None, prove: Prove | None = None
+    ) -> None:
         self._name = name
         self._fields: Mapping[str, str] | None = dict(fields)
-        self._value = value
+        self._value, self._prove = value, prove
 
     @property
     def value(self) -> str:
@@ -46,9 +49,35 @@ class Credential(Mapping[str, str]):
             )
         return value
 
+    def proof(self, method: str, url: str, nonce: str | None = None) -> str:
+        """What goes into the header `DPoP` of one request that carries this token (RFC 9449, 7.1), and of no other. The
+        key is not given out.
+
+        Args:
+            method: of the request, such as `GET`.
+            url: of the request, whole; query and fragment do not matter.
+            nonce: the server's latest `DPoP-Nonce`; None while it has given none.
+
+        Raises:
+            InvalidInput: the call is over, or there is no such request.
+            SetupError: the class's tokens are bound to no key.
+            Unavailable: the credential was ended meanwhile.
+        """
+        prove = self._prove
+        self._held()
+        if prove is None:
+            raise SetupError(
+                f"The credential of `{self._name}` is bound to no key, so no request needs a proof; `dpop = true` in "
+                "credentials.toml binds one."
+            )
+        try:
+            return prove(method, url, nonce)
+        except CannotDo:
+            raise Unavailable(f"The credential of `{self._name}` was ended; call the tool again.") from None
+
     def forget(self) -> None:
         """Hold nothing any more. The guard does that when the call is over; a function may do it sooner."""
-        self._fields = self._value = None
+        self._fields = self._value = self._prove = None
 
     def __getitem__(self, field: str) -> str:
         held = self._held()
@@ -108,4 +137,4 @@ def lent(lease: Lease, sought: Sought) -> Credential:
     fields = lease.secret.fields
     value = None if lease.place is None else fill(lease.place, fields).value
     sought.add(secrets_in(fields, *(() if value is None else (value,))))
-    return Credential(lease.credential, fields, value)
+    return Credential(lease.credential, fields, value, lease.secret.prove)

@@ -104,7 +104,10 @@ def test_a_task_has_no_tools_and_no_arguments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "template", "says"),
     [
-        (Where.HEADER, "DPoP {token}", "a new proof for each request"),
+        (Where.HEADER, "Bearer {token}", "`Authorization` as `template"),
+        (Where.HEADER, "DPoP  {token}", "`Authorization` as `template"),
+        (Where.HEADER, "dpop {token}", "`Authorization` as `template"),
+        (Where.HEADER, "DPoP {token} {key}", "`Authorization` as `template"),
         (Where.ARGUMENT, "{token}", "a new proof for each request"),
         (Where.ARGUMENT, "{password}", "has `{key}` and `{token}` and no more"),
     ],
@@ -113,6 +116,15 @@ def test_a_bound_token_goes_where_proofs_are_made(tmp_path: Path, where: Where, 
     with pytest.raises(SetupError, match=says):
         opened(tmp_path, place=Place(where, "Authorization", template), dpop="true")
     assert opened(tmp_path, place=Place(Where.ARGUMENT, "a", "{token} {key}"), dpop="true")
+    assert opened(tmp_path, place=Place(Where.HEADER, "authorization", "DPoP {token}"), dpop="true")
+    with pytest.raises(SetupError, match="no other header's"):
+        opened(tmp_path, place=Place(Where.HEADER, "X-Token", "DPoP {token}"), dpop="true")
+
+
+@pytest.mark.parametrize("template", ["DPoP {token}", "dpop {token}"])
+def test_a_bearer_token_does_not_pass_for_a_bound_one(tmp_path: Path, template: str) -> None:
+    with pytest.raises(SetupError, match="write `dpop = true`"):
+        opened(tmp_path, place=Place(Where.HEADER, "Authorization", template))
 
 
 def test_a_bearer_token_has_no_key(tmp_path: Path) -> None:

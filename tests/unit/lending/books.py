@@ -46,9 +46,11 @@ PERMIT = Permit(
 class Books:
     def __init__(self, home: Home, more: str = "", timeout_s: float = 0.2) -> None:
         home.credentials.write_text(f'[credentials.desk]\nbackend = "files"\npath = "desk"\n{more}')
-        self.now, self.risk = NOW, Risk.LOW
+        self.now, self.risk, self.draw = NOW, Risk.LOW, 0
         self.state, self.ledger = LogState(), MemoryLedger()
-        context = Context(OWNER, lambda: self.now, lambda size: bytes(range(size)), timeout_s, home.root)
+        context = Context(
+            OWNER, lambda: self.now, lambda size: bytes(range(self.draw, self.draw + size)), timeout_s, home.root
+        )
         self.lending = Lending(
             self.state,
             Escrow(home.root / "run" / "leases", home.keys),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import pickle
 import pprint
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 import forestall
-from forestall.core.errors import InvalidInput, SetupError
+from forestall.core.ask import CannotDo
+from forestall.core.errors import InvalidInput, SetupError, Unavailable
 from forestall.core.model import Secret
 from forestall.core.place import Place, Where
 from forestall.pep.credential import MAX_SOUGHT, Credential, Sought, lent
@@ -148,3 +150,37 @@ def test_the_oldest_make_room_and_what_is_known_already_takes_none() -> None:
     assert sought.scrubber is before
     assert not sought.scrubber.finds_in("secret-number-0000")
     assert sought.scrubber.finds_in("secret-number-0001")
+
+
+def test_a_bound_one_makes_proofs_while_the_call_lasts_and_shows_no_key() -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def prove(*request: object) -> str:
+        asked.append(request)
+        return "a proof"
+
+    credential = lent(replace(LEASE, secret=Secret({"token": PASSWORD}, prove=prove)), Sought())
+    assert credential.proof("GET", "https://api.example/a") == "a proof"
+    assert credential.proof("GET", "https://api.example/a", "n") == "a proof"
+    assert asked == [("GET", "https://api.example/a", None), ("GET", "https://api.example/a", "n")]
+    assert set(credential) == {"token"}
+    credential.forget()
+    with pytest.raises(InvalidInput, match="is over"):
+        credential.proof("GET", "https://api.example/a")
+    assert len(asked) == 2
+    assert prove not in gc.get_referents(credential)
+
+
+def test_one_that_is_bound_to_nothing_says_so() -> None:
+    credential = lent(replace(LEASE, secret=Secret(FIELDS)), Sought())
+    with pytest.raises(SetupError, match="bound to no key"):
+        credential.proof("GET", "https://api.example/a")
+
+
+def test_one_that_was_ended_meanwhile_makes_none() -> None:
+    def ended(*_: object) -> str:
+        raise CannotDo
+
+    credential = lent(replace(LEASE, secret=Secret(FIELDS, prove=ended)), Sought())
+    with pytest.raises(Unavailable, match="was ended"):
+        credential.proof("GET", "https://api.example/a")

@@ -25,7 +25,7 @@ from forestall.adapter.credential.oauth_server import Form, Refused, Server
 from forestall.core.ask import CannotDo
 from forestall.core.canonical import canonical
 from forestall.core.errors import InvalidInput
-from forestall.core.model import Action, Grant, Lease, Permit, Scope, Secret
+from forestall.core.model import Action, Grant, Lease, Permit, Prove, Scope, Secret
 from forestall.core.reason import Reason
 from forestall.port import Traits
 from forestall.proof.algorithm import Algorithm
@@ -35,6 +35,7 @@ from forestall.proof.fault import InvalidProof
 from forestall.proof.id_jag import GRANT_TYPE as JWT_BEARER
 from forestall.proof.id_jag import TOKEN_TYPE as ID_JAG
 from forestall.proof.jwk import SigningKey
+from forestall.proof.possession import make_proof
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - no password
@@ -75,6 +76,8 @@ class Settings:
     voice: Voice | None = None
     """None for `CLIENT` alone."""
     dpop: bool = False
+    gives_key: bool = False
+    """Of a bound token: whoever gets it makes the proofs, with the key among the fields. Else they are made here."""
     introspect: bool = False
     revocable: bool = True
     token_lifetime_ms: int = 0
@@ -146,8 +149,22 @@ class OAuthBroker:
             gone = self._give_back(lease, answer, asked_at, until)
             end = "It was revoked before anybody had it." if gone else "Nobody has it, and it is not revoked yet."
             raise unavailable(f"A token is not as it was asked for: {error} {end}") from None
-        fields = {"token": token} | ({"key": private_jwk(key)} if key is not None else {})
-        return Secret(fields, handle=token, expires_at=expires_at)
+        if key is None:
+            return Secret({"token": token}, token, expires_at)
+        fields = {"token": token} | ({"key": private_jwk(key)} if self._settings.gives_key else {})
+        return Secret(fields, token, expires_at, self._prover(key, token))
+
+    def _prover(self, key: SigningKey, token: str) -> Prove:
+        def prove(method: str, url: str, nonce: str | None) -> str:
+            jti = encode(self._random(16))
+            try:
+                return make_proof(
+                    key, method=method, url=url, now=self._now(), jti=jti, access_token=token, nonce=nonce
+                )
+            except InvalidProof as error:
+                raise InvalidInput(f"A proof is for the URL of a request: {error}.") from None
+
+        return prove
 
     def renew(self, lease: Lease, expires_at: int) -> int:
         del lease, expires_at
