@@ -32,6 +32,7 @@ from forestall.server.frames import Hello, Peering, read_bind, read_confirmed, r
 from forestall.server.greeting import FULL, Greeting
 from forestall.server.judge import Quarantine, Verdict, judge
 from forestall.server.notice import ENDED, Notice
+from forestall.server.proving import prove
 from forestall.wire import record
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Connection(Channel):
         """Of its challenge."""
         self.key = ""
         """Thumbprint of the key that it presents permits with; empty until it has shown one."""
+        self.bound: dict[str, None] = {}
+        """Names of credentials that it was lent and that want a proof for each request."""
         self.calls: Calls = Calls(self)
         self.answers = Answers(self, self.calls.perform)
         self.finished = asyncio.Event()
@@ -214,6 +217,7 @@ class Connection(Channel):
         "performed": lambda self, frame: self.calls.performed(frame),
         "refused": lambda self, frame: self.calls.refused(frame),
         "equip": equip_server,
+        "prove": prove,
         "leaked": lambda self, frame: self.calls.leaked(frame),
         "cancel": lambda self, frame: self.calls.cancel(frame),
         "confirmed": _confirmed,

@@ -54,6 +54,7 @@ from forestall.server.leak import Leaks
 from forestall.server.notice import ENDED
 from forestall.server.pending import Counts, Pending, withheld
 from forestall.server.placing import credential_for
+from forestall.server.proving import note_bound
 from forestall.server.runaway import heed
 
 if TYPE_CHECKING:
@@ -287,6 +288,7 @@ class Calls:
         pending.timer = self._connection.loop.call_later(limit, self._give_up, pending, "there was no report in time")
         self.counts.permitted += 1
         heed(self._point, self._grant, self.watch.permitted(pending.action))
+        note_bound(self._connection.bound, credential)
         self._connection.send(permit_frame(pending.frame, ask.permit, at, credential, token))
         return outcome
 

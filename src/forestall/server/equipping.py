@@ -20,6 +20,7 @@ from forestall.core.reason import Reason
 from forestall.run import run_async
 from forestall.server.frames import read_equip, refusal_frame
 from forestall.server.placing import credential_json
+from forestall.server.proving import note_bound
 
 if TYPE_CHECKING:
     from forestall.server.connection import Connection
@@ -76,6 +77,7 @@ def _send(connection: Connection, number: int, decided: Lease | Deny | Hold) -> 
             connection.point.complain(error.detail)
             decided = Deny(decided.permit, error.reason)
         else:
+            note_bound(connection.bound, credential)
             connection.send({"type": "equipped", "id": number, "lease": decided.name, "credential": credential})
             return
     if isinstance(decided, Deny) and decided.reason is Reason.UNAVAILABLE and decided.detail:

@@ -48,6 +48,13 @@ TOLD_REASONS = frozenset({Reason.INVALID_MESSAGE, Reason.INVALID_ARGUMENTS})
 MAX_TOKEN = 32 * 1024
 """Characters of a grant's token, or of a proof. They are checked for their real sizes where they are verified."""
 
+MAX_URL = 2048
+"""Characters of an address."""
+
+_METHOD = re.compile(r"[A-Z]{1,16}")
+_NONCE = re.compile(r"[!#-\[\]-~]{1,512}")
+"""RFC 9449, 8.1."""
+
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -97,6 +104,19 @@ class Performed:
     used: Mapping[Quantity, int] = field(default_factory=lambda: NOTHING)
     leaked: bool = False
     """A credential came back in what the tool answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proving:
+    """A request that is to carry a credential which is bound to a key."""
+
+    id: int
+    credential: str
+    """Its name, as the frame that lent it has it."""
+    method: str
+    url: str
+    nonce: str | None
+    """The one that its server demands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +242,15 @@ def read_equip(frame: Mapping[str, Any]) -> tuple[int, str, bool]:
     if not isinstance(separate, bool):
         raise InvalidInput("`separate` is true or false.")
     return frame_id(frame), _text(frame, "credential"), separate
+
+
+def read_prove(frame: Mapping[str, Any]) -> Proving:
+    method, nonce = _text(frame, "method"), _text(frame, "nonce", "")
+    if not _METHOD.fullmatch(method) or (nonce and not _NONCE.fullmatch(nonce)):
+        raise InvalidInput("`method` or `nonce` is not one of a request.")
+    return Proving(
+        frame_id(frame), _text(frame, "credential"), method, _text(frame, "url", None, MAX_URL), nonce or None
+    )
 
 
 def read_leaked(frame: Mapping[str, Any]) -> str:

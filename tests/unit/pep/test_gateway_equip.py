@@ -303,3 +303,17 @@ def test_what_was_there_before_is_not_the_server_s() -> None:
             after.wait()
         assert before.poll() is None
         before.kill()
+
+
+def test_two_credentials_do_not_share_a_header(gateway_home: Path, scripted: DecisionPoint) -> None:
+    def answers(frame: Frame) -> Frame | None:
+        said = lending(placed("header", "Authorization" if frame.get("credential") == "db" else "authorization"))(frame)
+        return {**said, "equip": ["db", "other"]} if frame["type"] == "hello" else said
+
+    scripted.answer = answers
+    url = "http://127.0.0.1:9/"
+    command = [sys.executable, "-m", "forestall.cli", "gateway", "--home", str(gateway_home), "--url", url, "equipped"]
+    with Session(command) as client:
+        status, said = client.end()
+    assert (status, "goes to the header authorization, where another is" in said) == (78, True)
+    assert SECRET not in said

@@ -119,6 +119,47 @@ def test_a_header_goes_with_exactly_the_message_that_the_permit_is_for() -> None
     assert SECRET not in repr(lines)
 
 
+def test_what_is_bound_goes_with_the_name_that_its_proofs_are_asked_by() -> None:
+    talk = _talk(remote=True)
+    lines: list[ToServer] = []
+    do = talk.do
+
+    def kept(things: list[Any]) -> None:
+        lines.extend(thing for thing in things if isinstance(thing, ToServer))
+        do(things)
+
+    talk.do = kept  # type: ignore[method-assign]
+    talk.client(call())
+    permits(talk, {**lent("header", "Authorization", f"DPoP {SECRET}"), "bound": "forestall-0-1"})
+    talk.client({"jsonrpc": "2.0", "id": 5, "method": "resources/list"})
+    assert [line.bound for line in lines] == ["forestall-0-1", ""]
+
+
+@pytest.mark.parametrize("name", ["Host", "Mcp-Session-Id", "DPoP", "A B"])
+def test_a_header_that_is_not_a_credentials_is_not_begun(name: str) -> None:
+    talk = _talk(remote=True)
+    talk.client(call())
+    before = len(talk.to_server)
+    permits(talk, lent("header", name))
+    assert len(talk.to_server) == before
+    assert (talk.told[-1]["type"], talk.told[-1]["fate"]) == ("performed", "not_started")
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        {**lent("header", "Authorization"), "bound": ""},
+        {**lent("header", "Authorization"), "bound": 1},
+        {**lent("header", "X-Key"), "bound": "a"},
+        {**lent(), "bound": "a"},
+    ],
+    ids=str,
+)
+def test_what_is_bound_and_goes_elsewhere_is_not_understood(credential: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        read_lent({"credential": credential})
+
+
 def test_an_answer_that_holds_it_is_withheld_and_that_is_reported(talk: Conversation) -> None:
     talk.client(call())
     permits(talk, lent())

@@ -10,6 +10,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forestall.core.errors import SetupError
+from forestall.core.place import Placed, Where
 from forestall.pep.mcp import remote
+from forestall.pep.mcp.bound import demands_nonce
+from forestall.pep.mcp.lent import NOTHING_LENT, Lent
 from forestall.pep.mcp.message import MAX_FROM_SERVER
+from forestall.pep.mcp.proofs import NoProof
 from forestall.pep.mcp.remote import Remote, Url, events, one_line, require_headers
 
 SECRET = (("Authorization", "Bearer pX7wkZq93kLmNtR5"),)
@@ -44,9 +50,14 @@ def is_cut(asked: bytes) -> bool:
     return head[:1].isalpha() and (not ended or len(body) < int(length[1] if length else 0))
 
 
+def header_of(request: bytes, name: str) -> list[str]:
+    lines = request.decode().split("\r\n\r\n")[0].split("\r\n")[1:]
+    return [line.partition(": ")[2] for line in lines if line.lower().startswith(f"{name}:")]
+
+
 @contextmanager
-def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """A port where every connection gets this answer, and what was asked there."""
+def answering(*answers: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """A port where each connection gets the next of these answers, or the last of them; and what was asked there."""
     asked: list[bytes] = []
 
     def serve() -> None:
@@ -57,7 +68,7 @@ def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
                 return
             with connection:
                 asked.append(request_on(connection))
-                connection.sendall(answer)
+                connection.sendall(answers[min(len(asked), len(answers)) - 1])
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, daemon=True)
@@ -69,8 +80,18 @@ def answering(answer: bytes) -> Iterator[tuple[int, list[bytes]]]:
             thread.join()
 
 
-def said(url: str, line: bytes = ASK) -> tuple[list[bytes], list[str]]:
-    """What the server said until it was done, and why it says no more."""
+Proofs = Callable[[str, str, str, str | None], str]
+
+
+def no_proof(*_: object) -> str:
+    raise NoProof
+
+
+def said(url: str, line: bytes = ASK, *, times: int = 1, proofs: Proofs | None = None) -> tuple[list[bytes], list[str]]:
+    """What the server said until it was done with so many messages, one after the other; and why it says no more.
+
+    With `proofs`, what it was sent is bound to a key.
+    """
     lines: list[bytes] = []
     whys: list[str] = []
 
@@ -82,11 +103,21 @@ def said(url: str, line: bytes = ASK) -> tuple[list[bytes], list[str]]:
             done.set()
 
         nothing: Callable[[], None] = lambda: None  # noqa: E731
-        far = Remote(Url.parse(url), (), on_line=lines.append, on_done=on_done, on_room=nothing, on_end=nothing)
+        far = Remote(
+            Url.parse(url),
+            NOTHING_LENT,
+            prove=proofs or no_proof,
+            on_line=lines.append,
+            on_done=on_done,
+            on_room=nothing,
+            on_end=nothing,
+        )
         far.pause(False)
-        far.send(line, SECRET)
         async with asyncio.timeout(60):
-            await done.wait()
+            for _ in range(times):
+                done.clear()
+                far.send(line, SECRET, "a lease" if proofs else "")
+                await done.wait()
             far.signal(15)
             await far.exited
 
@@ -152,7 +183,107 @@ def test_a_modern_message_is_mirrored_in_headers() -> None:
     assert "Authorization: Bearer pX7wkZq93kLmNtR5" in sent
 
 
-@pytest.mark.parametrize("name", ["Host", "content-length", "Transfer-Encoding", "Mcp-Session-Id", "A B", "", "a\r\nb"])
+def spoken(credential: str, method: str, url: str, nonce: str | None) -> str:
+    return "|".join([credential, method, url, nonce or "-"])
+
+
+DEMAND = 'WWW-Authenticate: DPoP realm="a, b", error="use_dpop_nonce", algs="ES256"'
+ASKED_FOR_IT = head("401 Unauthorized", "text/html", DEMAND, "DPoP-Nonce: n1")
+
+
+def test_a_nonce_that_is_demanded_is_brought_once_and_kept() -> None:
+    answers = [ASKED_FOR_IT, head("200 OK", "application/json", "DPoP-Nonce: n2") + BODY, head() + BODY]
+    with answering(*answers) as (port, asked):
+        heard, _ = said(f"http://127.0.0.1:{port}/mcp?a=b", times=2, proofs=spoken)
+    assert len(heard) == 2
+    shown = [header_of(one, "dpop") for one in asked]
+    assert shown == [[f"a lease|POST|http://127.0.0.1:{port}/mcp?a=b|{nonce}"] for nonce in ("-", "n1", "n2")]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("401 Unauthorized", DEMAND),
+        ("401 Unauthorized", "DPoP-Nonce: n1"),
+        ("401 Unauthorized", 'WWW-Authenticate: DPoP error="invalid_token"', "DPoP-Nonce: n1"),
+        ("401 Unauthorized", 'WWW-Authenticate: Bearer error="use_dpop_nonce"', "DPoP-Nonce: n1"),
+        ("401 Unauthorized", 'WWW-Authenticate: DPoP error_description="use_dpop_nonce"', "DPoP-Nonce: n1"),
+        ("401 Unauthorized", DEMAND, "DPoP-Nonce: n1", "DPoP-Nonce: n2"),
+        ("401 Unauthorized", DEMAND, 'DPoP-Nonce: a"b'),
+        ("401 Unauthorized", DEMAND, f"DPoP-Nonce: {'n' * 513}"),
+        ("400 Bad Request", DEMAND, "DPoP-Nonce: n1"),
+        ("500 Internal Server Error", DEMAND, "DPoP-Nonce: n1"),
+        ("200 OK", DEMAND, "DPoP-Nonce: n1"),
+    ],
+    ids=str,
+)
+def test_nothing_is_sent_twice_that_may_have_been_done(more: tuple[str, ...]) -> None:
+    status, *fields = more
+    with answering(head(status, "text/html", *fields)) as (port, asked):
+        said(f"http://127.0.0.1:{port}/", proofs=spoken)
+    assert len(asked) == 1
+
+
+def test_a_server_that_demands_one_for_ever_is_asked_twice() -> None:
+    again = head("401 Unauthorized", "text/html", DEMAND, "DPoP-Nonce: n2")
+    with answering(ASKED_FOR_IT, again) as (port, asked):
+        heard, whys = said(f"http://127.0.0.1:{port}/", proofs=spoken)
+    assert (heard, len(asked), whys) == ([], 2, ["The server answered with the status 401"])
+
+
+def test_what_is_bound_to_no_key_gets_no_proof_and_no_second_attempt() -> None:
+    with answering(ASKED_FOR_IT) as (port, asked):
+        said(f"http://127.0.0.1:{port}/")
+    assert [header_of(one, "dpop") for one in asked] == [[]]
+    assert header_of(asked[0], "authorization") == [SECRET[0][1]]
+
+
+def test_without_a_proof_nothing_is_sent() -> None:
+    with answering(head() + BODY) as (port, asked):
+        heard, whys = said(f"http://127.0.0.1:{port}/", proofs=no_proof)
+    assert (heard, b"".join(asked)) == ([], b"")
+    assert "was not sent" in whys[0]
+
+
+@pytest.mark.parametrize(("own", "shown"), [((), 1), ((("authorization", "Bearer x"),), 0), ((("X-Key", "x"),), 1)])
+def test_a_proof_goes_with_the_token_that_it_is_for(own: Any, shown: int) -> None:
+    standing = Lent((Placed(Where.HEADER, "Authorization", "DPoP t"),), (), "standing")
+
+    async def once() -> None:
+        nothing: Callable[[], None] = lambda: None  # noqa: E731
+        done = asyncio.Event()
+        far = Remote(
+            Url.parse(f"http://127.0.0.1:{port}/"),
+            standing,
+            prove=spoken,
+            on_line=lambda _: None,
+            on_done=lambda *_: done.set(),
+            on_room=nothing,
+            on_end=nothing,
+        )
+        far.pause(False)
+        far.send(ASK, own)
+        async with asyncio.timeout(60):
+            await done.wait()
+            far.signal(15)
+            await far.exited
+
+    with answering(head() + BODY) as (port, asked):
+        asyncio.run(once())
+    assert len(header_of(asked[0], "dpop")) == shown
+    assert header_of(asked[0], "authorization") == [own[0][1] if own and not shown else "DPoP t"]
+
+
+@given(st.text(alphabet='DPoP ,="\terrouse_dpop_nonce\\', max_size=400))
+def test_whatever_a_challenge_says_it_is_read_or_is_none(challenge: str) -> None:
+    answer: Any = SimpleNamespace(status=401, headers=Message())
+    answer.headers["WWW-Authenticate"] = challenge
+    assert demands_nonce(answer) in {True, False}
+
+
+@pytest.mark.parametrize(
+    "name", ["Host", "content-length", "Transfer-Encoding", "Mcp-Session-Id", "DPoP", "A B", "", "a\r\nb"]
+)
 def test_a_credential_is_in_no_header_that_frames_a_message(name: str) -> None:
     with pytest.raises(SetupError):
         require_headers(((name, "x"),))

@@ -8,7 +8,7 @@ import pytest
 
 from forestall.core.errors import InvalidInput
 from forestall.core.model import Reference
-from forestall.server.frames import MAX_PATH, MAX_REFS, read_ask
+from forestall.server.frames import MAX_PATH, MAX_REFS, Proving, read_ask, read_prove
 
 C = "sha256:" + "c" * 64
 ASK = {"type": "ask", "id": 1, "tool": "files/run", "pin": "", "arguments": {"script": "a"}}
@@ -42,3 +42,36 @@ def test_an_ask_says_which_content_was_copied_from_where() -> None:
 def test_what_is_none_of_that_ends_the_connection(refs: Any) -> None:
     with pytest.raises(InvalidInput):
         read_ask({**ASK, "refs": refs})
+
+
+PROVE = {"type": "prove", "id": -1, "credential": "forestall-00000000-1", "method": "POST", "url": "https://a.example/"}
+
+
+def test_a_proof_is_asked_for_one_request() -> None:
+    assert read_prove(PROVE).nonce is None
+    assert read_prove({**PROVE, "nonce": "a~b"}) == Proving(-1, PROVE["credential"], "POST", PROVE["url"], "a~b")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": "1"},
+        {"credential": None},
+        {"credential": "x" * 513},
+        {"method": "post"},
+        {"method": "POST\r\n"},
+        {"method": ""},
+        {"method": None},
+        {"url": None},
+        {"url": "x" * 2049},
+        {"nonce": 1},
+        {"nonce": 'a"b'},
+        {"nonce": "a\\b"},
+        {"nonce": "a b"},
+        {"nonce": "x" * 513},
+    ],
+    ids=str,
+)
+def test_what_is_no_request_ends_the_connection(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        read_prove({**PROVE, **wrong})

@@ -44,6 +44,17 @@ def test_it_says_where_what_goes_and_what_must_not_come_back() -> None:
     }
 
 
+def test_it_says_what_goes_with_proofs_and_by_which_name_they_are_asked_for() -> None:
+    bound = placed(Where.HEADER, "DPoP {token}")
+    assert bound.secret is not None
+    bound = replace(bound, secret=replace(bound.secret, prove=lambda *_: "a proof"))
+    told = credential_for(bound, TOOL)
+    assert told is not None
+    assert told["bound"] == LEASE.name
+    argument = replace(bound, place=Place(Where.ARGUMENT, "key", "{token}"))
+    assert "bound" not in (credential_for(argument, TOOL) or {})
+
+
 @pytest.mark.parametrize("lease", [None, replace(LEASE, secret=None)])
 def test_where_nothing_is_placed_in_a_call_it_says_nothing(lease: Lease | None) -> None:
     assert credential_for(lease, TOOL) is None

@@ -27,7 +27,7 @@ from forestall.core.model import Fate, Quantity
 from forestall.core.reason import Reason
 from forestall.pep.mcp import denial
 from forestall.pep.mcp.content import NO_COPIES, Copies, chosen, named, told, with_copies
-from forestall.pep.mcp.lent import Lent, read_lent
+from forestall.pep.mcp.lent import Lent, is_free, read_lent
 from forestall.pep.mcp.message import Id, Message, encode, require_one_case
 from forestall.pep.mcp.presented import Sign, present, without
 from forestall.pep.mcp.tools import NO_PIN, Definitions
@@ -174,7 +174,7 @@ def govern(
             and (sign is not None or "token" not in permit)
             and burn(permit["id"], permit["expires_at"])
         ):
-            forward = Forward(call.line(lent.arguments, _shown(permit, sign), used), lent.headers)
+            forward = Forward(call.line(lent.arguments, _shown(permit, sign), used), lent.headers, lent.bound)
             return (yield from _carry_out(call, permit, forward))
         yield _performed(permit["id"], Fate.NOT_STARTED)
         if not call.wanted():
@@ -275,6 +275,8 @@ def _lent(answer: Mapping[str, Any], call: Call, *, remote: bool) -> Lent | None
     except InvalidInput:
         return None
     if lent.at_start or (lent.headers and not remote) or given_though_hidden(lent.arguments, call.arguments):
+        return None
+    if not all(is_free(name) for name, _ in lent.headers):
         return None
     return lent
 

@@ -61,8 +61,17 @@ async def ask(connection: Connection, names: Sequence[str], *, separate: bool, r
             raise Unavailable(f"The decision point lends `{name}` in no known way: {wrong}") from None
         if len(lent.headers if remote else lent.at_start) != len(lent.placed):
             raise Unavailable(f"The credential `{name}` goes to a place that a server has not from its start.")
-        found = Lent(found.placed + lent.placed, found.scrub + lent.scrub)
+        _require_one_each(found, lent, name)
+        found = Lent(found.placed + lent.placed, found.scrub + lent.scrub, found.bound or lent.bound)
     return found
+
+
+def _require_one_each(found: Lent, more: Lent, credential: str) -> None:
+    taken = {name.lower() for name, _ in found.headers}
+    if twice := [name for name, _ in more.headers if name.lower() in taken]:
+        raise SetupError(
+            f"The credential `{credential}` goes to the header {twice[0]}, where another is; give it another `name`."
+        )
 
 
 async def _answer(answers: asyncio.Queue[Mapping[str, Any] | None], number: int, name: str) -> Mapping[str, Any]:

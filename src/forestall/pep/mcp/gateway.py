@@ -23,10 +23,12 @@ from forestall.pep.mcp import canary, equip, memory
 from forestall.pep.mcp.content import NO_COPIES, Copies, references_of
 from forestall.pep.mcp.descendants import Descendants
 from forestall.pep.mcp.equip import Start
+from forestall.pep.mcp.lent import NOTHING_LENT
 from forestall.pep.mcp.log import Log
 from forestall.pep.mcp.message import MAX_FROM_CLIENT, MAX_FROM_SERVER
 from forestall.pep.mcp.pipes import Lines, Sink, Source, TooLong
 from forestall.pep.mcp.process import Account, Server
+from forestall.pep.mcp.proofs import Proofs
 from forestall.pep.mcp.relay import Relay
 from forestall.pep.mcp.thing import (
     Connect,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:  # loaded only where calls refer to content
     from forestall.pep.mcp.copies import Store
 
 if TYPE_CHECKING:
-    from forestall.pep.mcp.remote import Headers, Remote, Url
+    from forestall.pep.mcp.remote import Remote, Url
 
 MAX_WAITING = 1024 * 1024
 """Bytes that wait for a slow reader before its writers are read no further. A whole message may go beyond it."""
@@ -169,6 +171,7 @@ class _Gateway:
 
     async def run(self) -> int:
         self._loop = asyncio.get_running_loop()
+        self._proofs = Proofs(self._loop, self._ask_proof)
         self._stopped = asyncio.Event()
         self._output_ended = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -198,13 +201,13 @@ class _Gateway:
         assert self._connection is not None
         self._lends = self._connection.welcome.get("lends") is True
         names = equip.wanted(self._connection.welcome)
-        self._standing: Headers = ()
+        self._standing = NOTHING_LENT
         if not names:
             return equip.start_of(self._options.command, ())
         self._is_hidden = memory.hide()
         separate, remote = self._options.account is not None, self._url is not None
         lent = await equip.ask(self._connection, names, separate=separate, remote=remote)
-        self._standing = lent.headers
+        self._standing = lent
         self._heed(self._connection)
         self._relay.equipped(lent)
         if not remote and memory.adopt():
@@ -240,10 +243,11 @@ class _Gateway:
     def _remote(self, url: Url) -> Remote:
         from forestall.pep.mcp.remote import Remote, require_headers
 
-        require_headers(self._standing)
+        require_headers(self._standing.headers)
         return Remote(
             url,
             self._standing,
+            prove=self._proofs.make,
             on_line=lambda line: self._do(self._relay.from_server(line)),
             on_done=lambda request, why: self._do(self._relay.no_answer(request, why)),
             on_room=self._balance,
@@ -360,10 +364,19 @@ class _Gateway:
     def _frame(self, frame: dict[str, Any]) -> None:
         if "credential" in frame and not self._is_hidden:
             self._is_hidden = memory.hide()
+        if frame["type"] == "proof":
+            self._proofs.answered(frame)
+            return
         self._do(self._relay.from_decision_point(frame))
+
+    def _ask_proof(self, frame: bytes) -> bool:
+        if self._connection is not None:
+            self._connection.send(frame)
+        return self._connection is not None
 
     def _lost(self) -> None:
         self._connection = None
+        self._proofs.lost()
         if self._is_equipped and self._relay.ended is None and not self._stopped.is_set():
             self._fault = Unavailable(DISARMED)
             self._stopped.set()
@@ -402,8 +415,8 @@ class _Gateway:
             match thing:
                 case ToClient(line):
                     self._to_client.write(line + b"\n")
-                case ToServer(line, headers):
-                    self._to_server.send(line, headers)
+                case ToServer(line, headers, bound):
+                    self._to_server.send(line, headers, bound)
                 case ToDecisionPoint(frame):
                     if self._connection is not None:
                         self._connection.send(frame)

@@ -4,6 +4,7 @@ back of it. It is held no longer than it is used, and shown to nobody.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ MAX_SCRUBBED = 64
 class Lent:
     placed: tuple[Placed, ...] = ()
     scrub: tuple[str, ...] = field(default=(), repr=False)
+    bound: str = ""
+    """Its name, where it is bound to a key and goes with a proof of each request; the decision point has the key."""
 
     @property
     def arguments(self) -> Mapping[str, str]:
@@ -35,6 +38,17 @@ class Lent:
 
 
 NOTHING_LENT = Lent()
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_OURS = frozenset(
+    {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "te", "upgrade", "trailer"}
+    | {"dpop"}
+)
+
+
+def is_free(name: str) -> bool:
+    """May a credential be in this header: one that frames no message, and is not the protocol's own?"""
+    return _HEADER.fullmatch(name) is not None and name.lower() not in _OURS and not name.lower().startswith("mcp-")
 
 
 def read_lent(frame: Mapping[str, Any]) -> Lent:
@@ -53,7 +67,17 @@ def read_lent(frame: Mapping[str, Any]) -> Lent:
         raise InvalidInput("`placed` is not a list.")
     if not isinstance(scrub, list) or not all(isinstance(one, str) for one in scrub):
         raise InvalidInput("`scrub` is not a list of texts.")
-    return Lent(tuple(_placed(one) for one in placed), tuple(scrub[:MAX_SCRUBBED]))
+    lent = Lent(tuple(_placed(one) for one in placed), tuple(scrub[:MAX_SCRUBBED]), _bound(credential))
+    if lent.bound and [name.lower() for name, _ in lent.headers] != ["authorization"]:
+        raise InvalidInput("What is bound to a key goes into `Authorization`, and nowhere else.")
+    return lent
+
+
+def _bound(credential: Mapping[str, Any]) -> str:
+    bound = credential.get("bound", "")
+    if not isinstance(bound, str) or ("bound" in credential and not bound):
+        raise InvalidInput("`bound` is not a name.")
+    return bound
 
 
 def _placed(value: Any) -> Placed:

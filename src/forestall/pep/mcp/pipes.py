@@ -146,9 +146,10 @@ class Sink:
             if self._queue:
                 self._loop.add_writer(self._fd, self._writable)
 
-    def send(self, line: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def send(self, line: bytes, headers: tuple[tuple[str, str], ...] = (), bound: str = "") -> None:
         """A message. A pipe has no headers: what needs one was not permitted here."""
         assert not headers
+        assert not bound
         self.write(line + b"\n")
 
     def discard(self) -> None:

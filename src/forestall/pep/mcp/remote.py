@@ -13,12 +13,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
@@ -26,7 +25,10 @@ from urllib.parse import urlsplit
 
 from forestall.core.errors import SetupError
 from forestall.pep.mcp import methods
+from forestall.pep.mcp.bound import PROOF, Ask, Prove, demands_nonce, nonce_of
+from forestall.pep.mcp.lent import Lent, is_free
 from forestall.pep.mcp.message import MAX_FROM_SERVER, Id
+from forestall.pep.mcp.proofs import NoProof
 
 CONNECT_WITHIN_S = 10.0
 ANSWER_WITHIN_S = 600.0
@@ -44,10 +46,6 @@ END_WITHIN_S = 2.0
 CANCELLED = "notifications/cancelled"
 
 Headers = tuple[tuple[str, str], ...]
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
-_OURS = frozenset(
-    {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "te", "upgrade", "trailer"}
-)
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 """Methods whose message names something, and where (MCP 2026-07-28, "Mcp-Name")."""
 
@@ -79,7 +77,12 @@ class Url:
 
     @property
     def origin(self) -> str:
-        return f"{'https' if self.secure else 'http'}://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.secure else 'http'}://{host}:{self.port}"
+
+    @property
+    def whole(self) -> str:
+        return self.origin + self.path
 
 
 def is_this_machine(host: str) -> bool:
@@ -94,7 +97,7 @@ def is_this_machine(host: str) -> bool:
 def require_headers(headers: Headers) -> Headers:
     """Those that a credential may be in: none that frames a message, or is the protocol's own. Raises SetupError."""
     for name, _ in headers:
-        if not _TOKEN.fullmatch(name) or name.lower() in _OURS or name.lower().startswith("mcp-"):
+        if not is_free(name):
             raise SetupError(f"A credential cannot be in the header {name!r:.80}; give it another `name`.")
     return headers
 
@@ -106,6 +109,8 @@ class Post:
     line: bytes = field(repr=False)
     headers: Headers = field(repr=False)
     message: Mapping[str, Any] = field(repr=False)
+    bound: str = ""
+    """Of the credential in the headers that goes with a proof, its name."""
 
     @property
     def id(self) -> Id | None:
@@ -137,14 +142,17 @@ class Remote:
     def __init__(
         self,
         url: Url,
-        standing: Headers,
+        standing: Lent,
         *,
+        prove: Prove,
         on_line: Callable[[bytes], None],
         on_done: Callable[[Id, str], None],
         on_room: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
-        self._url, self._standing = url, standing
+        self._url, self._standing, self._prove = url, standing, prove
+        self._nonce: str | None = None
+        """The server's latest, for proofs (RFC 9449, 9)."""
         self._on_line, self._on_done, self._on_room, self._on_end = on_line, on_done, on_room, on_end
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[None] = self._loop.create_future()
@@ -171,14 +179,14 @@ class Remote:
     def broken(self) -> bool:
         return self._ended
 
-    def send(self, line: bytes, headers: Headers = ()) -> None:
+    def send(self, line: bytes, headers: Headers = (), bound: str = "") -> None:
         if self._ended or self._closing:
             return
         message = json.loads(line)
         if self._modern and isinstance(message, dict) and message.get("method") == CANCELLED:
             self._cancel(message)
             return
-        self._queue.append(Post(line, headers, message if isinstance(message, dict) else {}))
+        self._queue.append(Post(line, headers, message if isinstance(message, dict) else {}, bound))
         self._begin()
 
     def _cancel(self, message: Mapping[str, Any]) -> None:
@@ -244,7 +252,8 @@ class Remote:
         while self._queue and self._running < AT_ONCE:
             post = self._queue.popleft()
             self._running += 1
-            threading.Thread(target=self._post, args=(post, self._headers(post)), daemon=True).start()
+            ask = Ask("POST", self._headers(post), self._bound(post), post.line)
+            threading.Thread(target=self._post, args=(post, ask), daemon=True).start()
 
     def _headers(self, post: Post) -> dict[str, str]:
         found = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
@@ -257,7 +266,20 @@ class Remote:
             found |= _mirrored(post)
         else:
             found |= self._of_session()
-        return found | dict(self._standing) | dict(post.headers)
+        return found | dict(self._kept(post)) | dict(post.headers)
+
+    def _kept(self, post: Post) -> Headers:
+        """Of what goes with every message, what this one has nothing of its own for."""
+        own = {name.lower() for name, _ in post.headers}
+        return tuple((name, value) for name, value in self._standing.headers if name.lower() not in own)
+
+    def _bound(self, post: Post) -> str:
+        """Of what it goes with, that which wants a proof: only `Authorization` can be it."""
+        return post.bound or (self._standing.bound if self._kept(post) == self._standing.headers else "")
+
+    def _own(self, method: str, **more: str) -> Ask:
+        """A request that carries no message."""
+        return Ask(method, {**more, **self._of_session(), **dict(self._standing.headers)}, self._standing.bound)
 
     def _of_session(self) -> dict[str, str]:
         found = {"Mcp-Session-Id": self._session} if self._session else {}
@@ -294,12 +316,10 @@ class Remote:
 
     # -- in threads
 
-    def _post(self, post: Post, headers: Mapping[str, str]) -> None:
+    def _post(self, post: Post, ask: Ask) -> None:
         why = "The server ended its answer early"
         try:
-            with self._connected(post) as connection:
-                connection.request("POST", self._url.path, post.line, dict(headers))
-                answer = connection.getresponse()
+            with self._answered(ask, post) as answer:
                 for line in _lines(answer):
                     self._flow.wait()
                     self._say(self._heard, post, line, answer.getheader("Mcp-Session-Id", ""))
@@ -307,6 +327,8 @@ class Remote:
                     why = f"The server answered with the status {answer.status}"
         except _Refused as error:
             why = str(error)
+        except NoProof:
+            why = "The decision point made no proof for the request's credential, so it was not sent"
         except (OSError, HTTPException, ValueError) as error:
             why = f"The server cannot be reached ({type(error).__name__})"
         self._say(self._done, post, why)
@@ -314,10 +336,8 @@ class Remote:
     def _listen(self) -> None:
         """The server's own stream, where it has one (MCP up to 2025-11-25)."""
         while not self._stop.is_set():
-            headers = {"Accept": "text/event-stream", **self._of_session(), **dict(self._standing)}
-            with suppress(OSError, HTTPException, ValueError, _Refused), self._connected() as connection:
-                connection.request("GET", self._url.path, headers=headers)
-                answer = connection.getresponse()
+            ask = self._own("GET", Accept="text/event-stream")
+            with suppress(*_FAILURES), self._answered(ask) as answer:
                 if answer.status != 200:
                     return
                 for line in _lines(answer):
@@ -327,47 +347,57 @@ class Remote:
 
     def _farewell(self) -> None:
         """Tell the server that the session is over, if it hears it in time."""
-        with suppress(OSError, HTTPException, ValueError):
-            connection = self._connection(END_WITHIN_S)
-            connection.request("DELETE", self._url.path, headers={**self._of_session(), **dict(self._standing)})
-            connection.getresponse().read(1024)
-            connection.close()
+        with suppress(*_FAILURES), self._answered(self._own("DELETE"), last=True) as answer:
+            answer.read(1024)
         self._say(self._gone)
+
+    @contextmanager
+    def _answered(self, ask: Ask, post: Post | None = None, *, last: bool = False) -> Iterator[HTTPResponse]:
+        """Ask, once; and once more where the server refused that for want of its nonce, which it gave."""
+        used = None
+        for attempt in (1, 2):
+            with self._connected(post, last=last) as connection:
+                used, headers = self._nonce, ask.headers
+                if ask.bound:
+                    headers = {**headers, PROOF: self._prove(ask.bound, ask.method, self._url.whole, used)}
+                connection.request(ask.method, self._url.path, ask.body, dict(headers))
+                answer = connection.getresponse()
+                given = nonce_of(answer) if ask.bound else None
+                self._nonce = given or self._nonce
+                if attempt == 1 and given not in {None, used} and demands_nonce(answer):
+                    continue
+                yield answer
+                return
+
+    @contextmanager
+    def _connected(self, post: Post | None, *, last: bool) -> Iterator[HTTPConnection]:
+        """A connection that `signal` can end from another thread; but not the last one, which it has asked for."""
+        connection = self._connection(END_WITHIN_S if last else CONNECT_WITHIN_S)
+        try:
+            connection.connect()
+            if not last:
+                connection.sock.settimeout(ANSWER_WITHIN_S)
+                with self._lock:
+                    self._open[connection] = post
+                if self._stop.is_set():  # it was ended meanwhile
+                    raise ConnectionAbortedError
+            yield connection
+        finally:
+            with self._lock:
+                self._open.pop(connection, None)
+            connection.close()
 
     def _connection(self, timeout: float) -> HTTPConnection:
         if self._context is None:
             return HTTPConnection(self._url.host, self._url.port, timeout=timeout)
         return HTTPSConnection(self._url.host, self._url.port, timeout=timeout, context=self._context)
 
-    def _connected(self, post: Post | None = None) -> _Connected:
-        return _Connected(self, post)
-
 
 class _Refused(Exception):
     """What the server answered is no answer. `str()` says why, in words of ours."""
 
 
-class _Connected:
-    """A connection that `signal` can end from another thread."""
-
-    def __init__(self, remote: Remote, post: Post | None) -> None:
-        self._remote, self._post = remote, post
-        self._connection = remote._connection(CONNECT_WITHIN_S)  # noqa: SLF001 - it is its part
-
-    def __enter__(self) -> HTTPConnection:
-        connection, remote = self._connection, self._remote
-        connection.connect()
-        connection.sock.settimeout(ANSWER_WITHIN_S)
-        with remote._lock:  # noqa: SLF001
-            remote._open[connection] = self._post  # noqa: SLF001
-        if remote._stop.is_set():  # noqa: SLF001 - it was ended meanwhile
-            raise ConnectionAbortedError
-        return connection
-
-    def __exit__(self, *_: object) -> None:
-        with self._remote._lock:  # noqa: SLF001
-            self._remote._open.pop(self._connection, None)  # noqa: SLF001
-        self._connection.close()
+_FAILURES = (OSError, HTTPException, ValueError, NoProof, _Refused)
 
 
 def _shut(connection: HTTPConnection) -> None:

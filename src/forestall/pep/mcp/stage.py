@@ -251,10 +251,10 @@ class Stage:
         for item in [*running, *(item for item, _ in unlisted)]:
             self._interrupt(item, Ended(reason))
 
-    def _to_server(self, line: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def _to_server(self, line: bytes, headers: tuple[tuple[str, str], ...] = (), bound: str = "") -> None:
         """The one way there."""
         if self.ended is None:
-            self._out.append(ToServer(line, headers))
+            self._out.append(ToServer(line, headers, bound))
 
     def lost(self) -> list[Thing]:
         """The decision point is gone: nothing that it permitted is good any more."""
@@ -393,8 +393,8 @@ class Stage:
                 self._copying[self._copies] = item
                 self._out.append(MakeCopies(self._copies, names))
                 return WAIT
-            case Forward(line, headers):
-                return self._forward(item, line, headers)
+            case Forward(line, headers, bound):
+                return self._forward(item, line, headers, bound)
             case Ready():
                 return self._require_ready(item, want)
             case Report(frame):
@@ -438,14 +438,14 @@ class Stage:
         self.held += size - item.held
         item.held = size
 
-    def _forward(self, item: Open, line: bytes, headers: tuple[tuple[str, str], ...] = ()) -> Any:
+    def _forward(self, item: Open, line: bytes, headers: tuple[tuple[str, str], ...] = (), bound: str = "") -> Any:
         self._hold(item, 0)
         if self.ended is not None:
             return Ended(self.ended)
         if self._server_ended:
             return ServerGone(ENDED)
         item.at_server = True
-        self._to_server(line, headers)
+        self._to_server(line, headers, bound)
         return WAIT
 
     def _question(self, item: Open, method: str, params: Mapping[str, Any]) -> Any:

@@ -56,6 +56,8 @@ class Forward:
     line: bytes = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Of this one message, where the server is remote."""
+    bound: str = ""
+    """Of the credential in them that goes with a proof, its name."""
 
 
 @dataclass(frozen=True, slots=True)
