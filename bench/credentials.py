@@ -3,7 +3,9 @@
 python bench/credentials.py [--json]
 
 A real server of this machine, with its syncs, in a scratch folder. The role has four operations on one table, with a
-row policy. Making it is split: what is decided about it (`plan`, a statement parsed) and what the server does.
+row policy. Making it is split: what is decided about it (`plan`, a statement parsed) and what the server does. Each
+password but the first was made ahead, while the role before it was ended; the server computes its iterations all the
+same, which is what `1 iteration` leaves out.
 """
 
 from __future__ import annotations
