@@ -63,6 +63,7 @@ BEYOND = CannotDo(Reason.OUT_OF_SCOPE)
 HELD = Ruling(Decision.HOLD, "b", "s", Reason.NEEDS_APPROVAL, ("ask",), (Approval(("owner",)),))
 TWO = replace(HELD, approvals=(Approval(("owner", "deputy"), quorum=2),))
 BOTH = replace(HELD, approvals=(Approval(("owner",)), Approval(("security",))))
+OWNERS = replace(PERMITTED, decision=Decision.HOLD, approvals=(Approval(("owner",)),))
 NOBODY = replace(HELD, approvals=(Approval(("owner",)), Approval(())))
 ANYBODY = replace(HELD, approvals=(Approval(("local",)),))
 ASKER = replace(AGENT, uid=1000)
@@ -143,7 +144,28 @@ SCENARIOS = [
     Scenario("declined", approved(HELD) | {"said": Reason.NOT_APPROVED}, Reason.NOT_APPROVED),
     Scenario("approved and forbidden", approved(HELD, consent()) | {"ruling": FORBIDDEN}, Reason.FORBIDDEN),
     Scenario("its content is bound", {"facts": FIRM}),
-    Scenario("its content may change", {"facts": LOOSE}, Reason.MISSING_CONTEXT),
+    Scenario("its content may change", {"facts": LOOSE}, Reason.NEEDS_APPROVAL),
+    Scenario(
+        "its content may change, and no policy permits", {"facts": LOOSE, "ruling": EMPTY_PERMIT}, Reason.NO_POLICY
+    ),
+    Scenario("its content may change, and it is forbidden", {"facts": LOOSE, "ruling": FORBIDDEN}, Reason.FORBIDDEN),
+    Scenario(
+        "its content may change, and its owner agreed", approved(OWNERS, consent(), facts=LOOSE) | {"ruling": PERMITTED}
+    ),
+    Scenario(
+        "its content may change, and its owner agreed, with a credential",
+        approved(OWNERS, consent(), facts=LOOSE) | {"ruling": CREDENTIALED},
+    ),
+    Scenario(
+        "its content may change, and its owner asks",
+        approved(OWNERS, consent(ASKER.uid or 0), facts=LOOSE) | {"ruling": PERMITTED},
+        Reason.NEEDS_APPROVAL,
+    ),
+    Scenario(
+        "its content may change, and somebody else agreed",
+        approved(OWNERS, consent(2001, "deputy"), facts=LOOSE) | {"ruling": PERMITTED},
+        Reason.NEEDS_APPROVAL,
+    ),
     Scenario("its content may change, and people are asked", {"facts": LOOSE, "ruling": HELD}, Reason.NEEDS_APPROVAL),
     Scenario("its content may change, and people agreed", approved(HELD, consent(), facts=LOOSE)),
     Scenario("approved with its content", approved(HELD, consent(), facts=FIRM)),
@@ -227,6 +249,8 @@ def reference(world: World, asked: Action) -> Reason | None:
         return Reason.INVALID_ARGUMENTS
     known = world.facts or facts(tool)
     ruling = next((said for said in [world.ruling, *world.upstream] if not said.after_upstream), None)
+    if ruling and ruling.policies and ruling.decision is Decision.PERMIT and known.unbound:
+        ruling = replace(ruling, decision=Decision.HOLD, approvals=(Approval(("owner",)),))
     for wrong, reason in (
         (grant is None, Reason.NO_GRANT),
         (grant and grant.holder != AGENT.id, Reason.NOT_HOLDER),
@@ -235,10 +259,12 @@ def reference(world: World, asked: Action) -> Reason | None:
         (grant and grant.tools != ("*",), Reason.OUT_OF_SCOPE),
         (grant and not known.effects | tool.effects <= grant.effects, Reason.OUT_OF_SCOPE),
         (ruling is None, Reason.UPSTREAM),
-        (ruling and ruling.decision is Decision.HOLD and (refused := _unapproved(world, asked, known)), refused),
+        (
+            ruling and ruling.decision is Decision.HOLD and (refused := _unapproved(world, ruling, asked, known)),
+            refused,
+        ),
         (ruling and ruling.decision is Decision.DENY, ruling and ruling.reason),
         (ruling and not ruling.policies, Reason.NO_POLICY),
-        (ruling and ruling.decision is Decision.PERMIT and known.unbound, Reason.MISSING_CONTEXT),
         (world.budget < 1, Reason.BUDGET),
         (world.stopped is not None, world.stopped),
         (ruling and ruling.credential and world.lease is BEYOND, Reason.OUT_OF_SCOPE),
@@ -248,16 +274,16 @@ def reference(world: World, asked: Action) -> Reason | None:
     return None
 
 
-def _unapproved(world: World, asked: Action, known: Any) -> Reason | None:
+def _unapproved(world: World, ruling: Ruling, asked: Action, known: Any) -> Reason | None:
     """Why what people said does not let this hold pass."""
-    groups, shown = world.ruling.approvals, world.shown
+    groups, shown = ruling.approvals, world.shown
     if not groups or any(not group.approvers for group in groups):
         return Reason.NOT_APPROVED
     if isinstance(world.said, Reason):
         return world.said
     if not world.said or shown is None:
         return Reason.NEEDS_APPROVAL
-    now = shown_of(asked, world.subject, world.ruling, known)
+    now = shown_of(asked, world.subject, ruling, known)
     fixed = ("task", "tool", "pin", "binding", "slice_digest")
     if any(getattr(shown, name) != getattr(now, name) for name in fixed):
         return Reason.NEEDS_APPROVAL
@@ -442,7 +468,9 @@ def _immortal(permit: Any) -> bool:
 
 
 def _holds(world: World, expected: Reason | None) -> bool:
-    return world.ruling.decision is Decision.HOLD and expected is Reason.NEEDS_APPROVAL
+    unbound = world.facts is not None and bool(world.facts.unbound)
+    holds = world.ruling.decision is Decision.HOLD or (world.ruling.decision is Decision.PERMIT and unbound)
+    return holds and expected is Reason.NEEDS_APPROVAL
 
 
 def _faulty(world: World, *kinds: type) -> bool:

@@ -170,6 +170,24 @@ def test_nobody_of_the_agents_user_approves_unless_local_is_enough(tmp_path: Pat
     play(home, scenario)
 
 
+def test_what_is_unbound_is_nobodys_to_approve_of_the_agents_user_and_that_says_what_to_write(tmp_path: Path) -> None:
+    home = make_home(tmp_path, '@id("all") permit (principal, action, resource);')
+    catalogue = home.catalogue / "files.toml"
+    catalogue.write_text(catalogue.read_text().replace('control = ["to"]', 'control = ["to"]\nreferences = ["to"]'))
+
+    async def scenario(room: Room) -> None:
+        agent, same, guest = await room.agent(), await room.person(), await room.person(ANN)
+        hold = held(await agent.ask("send"))
+        seen = await answer(same, "approvals", hold=hold)
+        assert seen["action"]["unbound"] == ["to"]
+        assert '`context.unbound` with `@approvers("local")`' in seen["why_not_you"]
+        assert (await approve(same, hold))["type"] == "not_done"
+        assert (await answer(guest, "approvals", hold=hold))["type"] == "not_done"
+        held(await agent.ask("send"))
+
+    play(home, scenario)
+
+
 def test_who_may_not_answer_is_shown_nothing(tmp_path: Path) -> None:
     home = make_home(tmp_path, NAMED)
 

@@ -168,6 +168,50 @@ def test_a_person_of_another_user_comes_in_by_the_socket_and_is_who_the_kernel_s
     assert [entry["uid"] for entry in said] == ([] if other == os.geteuid() else [other])
 
 
+def test_what_is_unbound_waits_for_the_owner_though_no_policy_asks_anybody(tmp_path: Path) -> None:
+    """Where this runs as root, of an agent that is another user for real; elsewhere the agent's user is the owner."""
+    other = 65534 if os.geteuid() == 0 else os.geteuid()
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        Path(place).chmod(0o755)
+        socket = Path(place) / "socket"
+        settings = f'[serve]\nsocket = "{socket}"\nallowed_uids = [{other}]\n'
+        home = make_home(tmp_path, '@id("all") permit (principal, action, resource);', settings)
+        catalogue = home.catalogue / "files.toml"
+        text = catalogue.read_text()
+        catalogue.write_text(text.replace('control = ["to"]', 'control = ["to"]\nreferences = ["to"]'))
+        with process(home) as started:
+            until(lambda: answers(socket) or started.poll() is not None)
+
+            async def scenario() -> None:
+                async with await _agent_of(other, socket) as agent:
+                    answer = await agent.ask("send")
+                    assert (answer["type"], answer["decision"]["reason"]) == ("hold", "needs_approval")
+                    hold = answer["decision"]["decision_id"]
+                    shown = json.loads(forestall(home, "approve", hold, "--json", "--socket", str(socket)).stdout)
+                    assert shown["action"]["unbound"] == ["to"]
+                    assert shown["missing"] == [{"approvers": ["owner"], "count": 1}]
+                    said = await asyncio.to_thread(_as_user, os.geteuid(), socket, hold)
+                    if other == os.geteuid():
+                        assert (said.returncode, "context.unbound" in said.stderr) == (77, True)
+                        return
+                    assert said.returncode == 0, said.stderr
+                    assert (await agent.ask("send", {"to": "another"}))["type"] == "hold"
+                    assert (await agent.ask("send"))["type"] == "permit"
+                    assert (await agent.ask("send"))["type"] == "hold"
+
+            asyncio.run(scenario())
+
+
+async def _agent_of(uid: int, socket: Path) -> Peer:
+    """One that the kernel says is this user's: it looks when a connection is made."""
+    before = os.geteuid()
+    os.seteuid(uid)
+    try:
+        return await Peer.gateway(socket)
+    finally:
+        os.seteuid(before)
+
+
 def _as_user(uid: int, socket: Path, hold: str) -> subprocess.CompletedProcess[str]:
     """Look, and say yes to what was seen, in a process that becomes this user once its code is loaded."""
     program = (

@@ -49,7 +49,7 @@ MUTANTS = [
     Mutant("what came back is let out", "13", "isinstance(outcome, Done) and outcome.result.leaked", "False"),
     Mutant("nothing is let out", "13 withheld", "isinstance(outcome, Done) and outcome.result.leaked", "isinstance(outcome, Done)"),
     Mutant("whoever calls fills it in", "4", "if given := given_though_hidden(tool.hidden, action.arguments):", "if given := '':"),
-    Mutant("whatever the content is by then", "4", "isinstance(decision, Permit) and (unbound :=", "isinstance(decision, Deny) and (unbound :="),
+    Mutant("whatever the content is by then", "4", "    ruling = held_if_unbound(ruling, facts)\n", ""),
     Mutant("a permit for any content", "14", "if facts.references else NOTHING", "if not facts.references else NOTHING"),
     Mutant("a permit for ever", "2 permit does not expire", "action.at + PERMIT_LIFETIME_MS", "action.at + 10**12"),
     # promise 4: authority

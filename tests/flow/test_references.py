@@ -152,7 +152,7 @@ def test_a_swap_between_the_decision_and_the_deed_changes_nothing(place: Place, 
         client.end()
 
 
-def test_what_cannot_be_bound_is_denied_and_held_where_somebody_may_approve_it(place: Place) -> None:
+def test_what_cannot_be_bound_is_held_also_where_no_policy_asks_anybody(place: Place) -> None:
     os.mkfifo(place.work / "fifo")
     (place.work / "folder").mkdir()
     (place.work / "huge").touch()
@@ -163,7 +163,14 @@ def test_what_cannot_be_bound_is_denied_and_held_where_somebody_may_approve_it(p
         client.initialize()
         for number, name in enumerate(names):
             client.call(number, "run", script=name)
-            assert decision(client.answer_to(number))["reason"] == "missing_context", name
+            said = decision(client.answer_to(number))
+            assert (said["decision"], said["reason"]) == ("hold", "needs_approval"), name
+        shown = forestall(place.home, "approve", said["decision_id"], "--json")
+        assert json.loads(shown.stdout)["action"]["unbound"] == ["script"]
+        assert json.loads(shown.stdout)["missing"] == [{"approvers": ["owner"], "count": 1}]
+        account = examine(place.home, said["decision_id"])
+        assert account.explanation is not None
+        assert account.explanation.ruling.decision == "hold"
         client.call(98, "send", files=["fifo", "a.sh"])
         assert decision(client.answer_to(98))["decision"] == "hold"
         client.end()
@@ -280,6 +287,6 @@ def test_nothing_is_bound_for_a_server_of_elsewhere(place: Place) -> None:
         with Session(remote.gateway(home, url)) as client:
             client.initialize()
             client.call(1, "echo", text=str(place.work / "a.sh"))
-            assert decision(client.answer_to(1))["reason"] == "missing_context"
+            assert decision(client.answer_to(1))["decision"] == "hold"
             client.end()
         assert not (home.run / "copies").exists()

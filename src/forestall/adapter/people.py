@@ -7,7 +7,7 @@ import os
 import pwd
 from contextlib import suppress
 
-from forestall.core.approval import Approver
+from forestall.core.approval import OWNER, Approver
 from forestall.core.model import Assurance
 
 MAX_GROUPS = 256
@@ -16,7 +16,7 @@ MAX_GROUPS = 256
 
 def approver(uid: int, own: int) -> Approver:
     """`own`: the uid of the decision point. A person of that uid could change its books, and so is `local`."""
-    names = {f"uid:{uid}"}
+    names = {f"uid:{uid}", *([OWNER] if uid == own else ())}
     with suppress(KeyError):
         known = pwd.getpwuid(uid)
         names.add(f"user:{known.pw_name}")

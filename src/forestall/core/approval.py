@@ -29,6 +29,9 @@ from forestall.core.reason import Reason
 LOCAL = "local"
 """As an approver: any person at this machine's command line, also one of the user that asks."""
 
+OWNER = "owner"
+"""As an approver: the user that the decision point runs as, who owns its home."""
+
 HERE = frozenset({Assurance.LOCAL, Assurance.ATTESTED, Assurance.EMBEDDED})
 """Where who asks is a process of this machine, and may be of the user that approves."""
 
@@ -39,7 +42,7 @@ class Approver:
 
     uid: int
     names: frozenset[str]
-    """What a policy may call them: `uid:1000`, `user:ann`, `group:staff`."""
+    """What a policy may call them: `uid:1000`, `user:ann`, `group:staff`. And `owner`."""
     assurance: Assurance = Assurance.ATTESTED
 
     @property

@@ -18,7 +18,7 @@ effects, and `tests/flow/test_mutants.py` breaks each of them and sees it caught
 11. A held action runs only where policy holds it and people's approvals count; each of them is used up by its permit.
 12. An output that is more than one call may have is released to nobody, and counts all the same.
 13. An output in which a credential came back is released to nobody.
-14. A call that uses content which may be another by then runs only where people agreed to it (`core.refer`).
+14. A call that uses content which may be another by then is held, and runs only where people agreed (`core.refer`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ from forestall.core.model import (
     Undone,
 )
 from forestall.core.reason import Reason
-from forestall.core.refer import against_unbound, by_pointer
+from forestall.core.refer import by_pointer, held_if_unbound
 
 PERMIT_LIFETIME_MS = 10_000
 """How long after the question a permit may still start. Long enough for a busy machine, too short to hoard."""
@@ -119,11 +119,10 @@ def decide(action: Action, known: Known) -> Flow[Permit | Deny | Hold]:
         ruling = yield Evaluate(Question(subject, grant, tool, action.arguments, facts))
         if not ruling.after_upstream or not (yield AwaitUpstream(action)):
             break
+    ruling = held_if_unbound(ruling, facts)
     decision = conclude(ruling, action, tool, facts, grant)
     if isinstance(decision, Hold):
         return (yield from ask_people(decision, ruling, action, known))
-    if isinstance(decision, Permit) and (unbound := against_unbound(facts, ruling)):
-        return Deny(action.id, unbound.reason, ruling.policies, ruling.policy_digest, unbound.detail)
     return decision
 
 

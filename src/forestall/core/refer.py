@@ -6,7 +6,7 @@ The rules, each with a test in the same words:
    says its digest, and read it from where the path that was decided about leads.
 2. Everything else of it is unbound: a value that is no text, one of several that is not bound, a name in another case.
 3. Bound content stands in a digest in the place of its name: `{"ref": "sha256:..."}`.
-4. What is unbound is permitted by nobody but a person.
+4. What is unbound is held, whatever permits it, and permitted by nobody but a person.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from forestall.core.approval import OWNER
 from forestall.core.canonical import digest
-from forestall.core.model import Action, Facts, Json, RealPath, Ruling, Tool
-from forestall.core.reason import Objection, Reason
+from forestall.core.model import Action, Approval, Decision, Facts, Json, RealPath, Ruling, Tool
+from forestall.core.reason import Reason
 
 Texts = Mapping[str, str]
 """By JSON pointer (RFC 6901) into the arguments: the text that stands there."""
@@ -96,10 +97,11 @@ def bound_digest(arguments: Mapping[str, Json], refs: Mapping[str, str]) -> str:
     return digest(replaced(arguments, {pointer: {"ref": found} for pointer, found in refs.items()}))
 
 
-def against_unbound(facts: Facts, ruling: Ruling) -> Objection | None:
-    """Why a permit of policy's own does not count. A hold that people agreed to does: they saw it. (Rule 4.)"""
-    if not facts.unbound:
-        return None
-    names = ", ".join(facts.unbound)
-    detail = f"what {names} refers to can be another by then, and {', '.join(ruling.policies)} asks nobody"
-    return Objection(Reason.MISSING_CONTEXT, detail)
+def held_if_unbound(ruling: Ruling, facts: Facts) -> Ruling:
+    """Policy's ruling; a permit of its own is a hold, where what would be used can be another by then. (Rule 4.)
+
+    Policy can say itself whose approval that needs (`context.unbound`). Where it does not, it needs the owner's.
+    """
+    if not facts.unbound or ruling.decision is not Decision.PERMIT or not ruling.policies:
+        return ruling
+    return replace(ruling, decision=Decision.HOLD, reason=Reason.NEEDS_APPROVAL, approvals=(Approval((OWNER,)),))

@@ -29,6 +29,7 @@ from forestall.core.model import (
     Tool,
 )
 from forestall.core.reason import Reason
+from forestall.core.refer import held_if_unbound
 from forestall.core.toml import parse_toml
 from forestall.policy.cedar import CedarEngine
 from forestall.policy.problem import nearest
@@ -111,7 +112,8 @@ def run(case: Case, engine: CedarEngine, tools: Mapping[str, Tool]) -> Result:
             case,
             f"there is no tool `{case.keys['tool']}` in the catalogue.{nearest(case.keys['tool'], [*tools, *OWN])}",
         )
-    return Result(case, _compare(case.keys, engine.evaluate(question(case, tool))))
+    asked = question(case, tool)
+    return Result(case, _compare(case.keys, held_if_unbound(engine.evaluate(asked), asked.facts)))
 
 
 def question(case: Case, tool: Tool) -> Question:

@@ -30,6 +30,7 @@ from forestall.core.model import (
     Tool,
 )
 from forestall.core.reason import Reason
+from forestall.core.refer import held_if_unbound
 from forestall.policy.bundle import Policy
 from forestall.policy.cedar import CedarEngine
 from forestall.policy.expression import conjuncts, looks, mentions_approval
@@ -114,7 +115,7 @@ def executable_of(who: Mapping[str, Any], task: Mapping[str, Any]) -> Mapping[st
 
 def explain(engine: CedarEngine, question: Question) -> Explanation:
     """Ask everything again. Raises KeyError for a tool that the engine was not built with."""
-    ruling = engine.evaluate(question)
+    ruling = held_if_unbound(engine.evaluate(question), question.facts)
     part = engine.slice_for(question.tool, question.facts.effects)
     try:
         context = engine.whole_context(question, part)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from forestall.adapter.people import approver as approver_of
 from forestall.core.answer import Seen, approve, decline
-from forestall.core.approval import Approver, Unfit, missing, unfit_for_all
+from forestall.core.approval import OWNER, Approver, Unfit, missing, unfit_for_all
 from forestall.core.ask import CannotDo, Flow
 from forestall.core.canonical import digest
 from forestall.core.entry import Opening
@@ -207,11 +207,14 @@ def _state(person: Person, held: Waiting) -> dict[str, Any]:
 def _why_not(against: Unfit | None, person: Person, held: Waiting) -> str:
     """Why this person's yes does not count, and what to do. Names of policies are for the owner."""
     uid = person.approver.uid
-    policies, names = ", ".join(held.body["policies"]), _names(held)
+    policies, names, is_of_owner = ", ".join(held.body["policies"]), _names(held), _is_of_owner(held)
     asks = f" {policies} asks for {names}." if person.owner else ""
+    if is_of_owner:
+        asks = " What it uses is not bound, and no policy says who may agree to that: its owner is asked."
     match against:
         case Unfit.ASKS:
             local = f" `local` to `@approvers` of {policies}" if person.owner else " `local` to `@approvers`"
+            local = ' a policy about `context.unbound` with `@approvers("local")`' if is_of_owner else local
             return (
                 f"You are uid {uid}, the user that the agent runs as: your yes could be its own, and does not count."
                 f"{asks} Let a person of another uid, listed in `allowed_uids` under [serve], approve it; or add"
@@ -224,6 +227,11 @@ def _why_not(against: Unfit | None, person: Person, held: Waiting) -> str:
             )
         case _:
             return f"You are uid {uid}, and no policy that holds this call asks for you.{asks}"
+
+
+def _is_of_owner(held: Waiting) -> bool:
+    """Was it held because of what it uses, and by no policy?"""
+    return any(OWNER in one.approvers for one in held.shown.approvals)
 
 
 def _names(held: Waiting) -> str:

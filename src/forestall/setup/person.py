@@ -74,6 +74,11 @@ def _lines(action: Mapping[str, Any], state: Mapping[str, Any], seen: str) -> It
         for path in found:
             inside = "" if path["inside"] is not None else "   (outside the server's directory)"
             yield f"  {name} leads to {path['real']}{inside}"
+    for name, digests in action.get("references", {}).items():
+        for each in digests:
+            yield f"  {name} is copied: {each}"
+    for name in action.get("unbound", ()):
+        yield f"  {name} is not bound: what it names may be another when it is used"
     yield f"Effects     {', '.join(action['effects'])} ({action['confidence']})"
     yield f"Seen        {labels['integrity']}, {labels['confidentiality']}: what the task has read so far"
     if action["reaches_own_files"]:

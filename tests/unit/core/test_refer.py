@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forestall.core.canonical import digest
-from forestall.core.model import RealPath, Reference
+from forestall.core.model import Approval, Decision, RealPath, Reference
 from forestall.core.reason import Reason
-from forestall.core.refer import against_unbound, bound_digest, by_pointer, replaced, texts_of, with_references
+from forestall.core.refer import bound_digest, by_pointer, held_if_unbound, replaced, texts_of, with_references
 from forestall.testing.world import PERMITTED, TOOL, action, facts
 
 C, D = "sha256:" + "c" * 64, "sha256:" + "d" * 64
@@ -59,14 +59,19 @@ def test_nothing_that_is_named_is_nothing_to_bind() -> None:
         assert (dict(found.references), found.unbound) == ({}, ()) or found.references == {"files": ()}
 
 
-def test_only_a_person_permits_what_is_unbound() -> None:
+def test_what_is_unbound_is_held_whatever_permits_it_and_permitted_by_nobody_but_a_person() -> None:
     loose = known({"script": "a.py"}, {})
-    against = against_unbound(loose, PERMITTED)
-    assert against is not None
-    assert against.reason is Reason.MISSING_CONTEXT
-    assert "script" in against.detail
-    assert "writes" in against.detail
-    assert against_unbound(facts(), PERMITTED) is None
+    held = held_if_unbound(PERMITTED, loose)
+    assert (held.decision, held.reason) == (Decision.HOLD, Reason.NEEDS_APPROVAL)
+    assert held.approvals == (Approval(("owner",)),)
+    assert replace(held, decision=PERMITTED.decision, reason=PERMITTED.reason, approvals=()) == PERMITTED
+    assert held_if_unbound(PERMITTED, facts()) is PERMITTED
+    for other in (
+        replace(PERMITTED, decision=Decision.DENY),
+        replace(PERMITTED, decision=Decision.HOLD, approvals=(Approval(("local",)),)),
+        replace(PERMITTED, policies=()),
+    ):
+        assert held_if_unbound(other, loose) is other
 
 
 def test_a_bound_name_stands_as_the_digest_of_its_content() -> None:

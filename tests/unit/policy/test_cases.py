@@ -111,3 +111,12 @@ def test_a_case_says_what_was_decided_instead(tmp_path: Path, expect: str, probl
 def test_a_case_may_be_about_an_unknown_method(tmp_path: Path) -> None:
     (case,) = cases(tmp_path, '[[case]]\nname = "n"\ntool = "mcp/vendor/new"\nexpect = "deny"\nreason = "no_policy"')
     assert run(case, engine(), TOOL_IDS).problem == ""  # type: ignore[arg-type]
+
+
+def test_what_is_permitted_and_unbound_waits_for_its_owner(tmp_path: Path) -> None:
+    text = '[[case]]\nname = "n"\ntool = "fs/delete"\narguments = { path = "a" }\nunbound = ["path"]\n'
+    world = engine('@id("all") permit (principal, action, resource);')
+    (held,) = cases(tmp_path, text + 'expect = "hold"\nreason = "needs_approval"\napprovers = ["owner"]\n')
+    assert run(held, world, TOOL_IDS).problem == ""  # type: ignore[arg-type]
+    (wrong,) = cases(tmp_path, text + 'expect = "permit"\n')
+    assert "waiting for owner" in run(wrong, world, TOOL_IDS).problem  # type: ignore[arg-type]
