@@ -81,6 +81,29 @@ def test_the_server_failed_in_between(shop: Shop) -> None:
     broker.close()
 
 
+def test_a_server_that_failed_at_once_has_the_role_or_has_it_not(shop: Shop) -> None:
+    """Its making is not waited for on the disk. As it is then, so it is told, and ended."""
+    broker = shop.broker()
+    made = issued(broker, "made")
+    shop.cluster.kill()
+    shop.cluster.start()
+    there = shop.roles()
+    assert there <= {made.name}
+    assert set(broker.list_orphans(())) == there
+    assert shop.lets_in(secret_of(made)) is bool(there)
+    broker.revoke(made)
+    broker.close()
+
+
+def test_only_the_making_of_a_role_does_not_wait_for_the_disk(shop: Shop) -> None:
+    broker = shop.broker()
+    made = issued(broker, "made")
+    assert broker.server.ask("SHOW synchronous_commit", (), broker.server.deadline()) == [("on",)]
+    broker.revoke(made)
+    assert broker.server.ask("SHOW synchronous_commit", (), broker.server.deadline()) == [("on",)]
+    broker.close()
+
+
 def test_somebody_ended_the_brokers_sessions(shop: Shop) -> None:
     broker = shop.broker()
     made = issued(broker, "kept")

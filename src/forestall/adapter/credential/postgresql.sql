@@ -190,6 +190,8 @@ BEGIN
   IF lives <= interval '0' OR lives > caller.longest OR lives IS NULL THEN
     RAISE EXCEPTION 'a lease lives % at the longest here', caller.longest USING ERRCODE = 'FS006';
   END IF;
+  -- A server that crashes may forget the role, and then nobody has it. Its end is on disk before it is acknowledged.
+  PERFORM set_config('synchronous_commit', 'off', true);
   LOCK TABLE forestall.turn IN EXCLUSIVE MODE;
   EXECUTE format(
     'CREATE ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS'
