@@ -320,6 +320,10 @@ class Traits:
     """None ends by itself sooner than so long after it was issued; 0 where the backend makes any. One that has to end
     before is revoked then, and lives on for the rest of this where nobody is there to revoke it.
     """
+    fields: frozenset[str] | None = None
+    """What each `Secret` consists of, so that a template which names something else is refused when it is read. None
+    where that is known only of one that was made.
+    """
 
 
 class Broker(Protocol):

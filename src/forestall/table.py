@@ -37,7 +37,11 @@ class Table:
 
     def error(self, key: str, sentence: str) -> SetupError:
         """To raise: `sentence` about `key`, with its place."""
-        return SetupError(f"{self._at(key)}: {sentence}")
+        return SetupError(f"{self.at(key)}: {sentence}")
+
+    def at(self, key: str) -> str:
+        """Where the key, or its header, stands; where the table begins, if it is not found: `FILE:LINE`."""
+        return f"{self.file}:{self._line(key) + 1}"
 
     def has(self, key: str) -> bool:
         return key in self.values
@@ -145,6 +149,3 @@ class Table:
             if opened or written:
                 return at
         return self.first
-
-    def _at(self, key: str) -> str:
-        return f"{self.file}:{self._line(key) + 1}"

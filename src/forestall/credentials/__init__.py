@@ -196,6 +196,7 @@ def _class(under: Table, name: str, context: Context, held: CredentialClass | No
     )
     try:
         _require_ending(table, made)
+        _require_filled(table, made)
     except SetupError:
         opened.close()
         raise
@@ -253,6 +254,16 @@ def _require_ending(table: Table, made: CredentialClass) -> None:
             f"the backend cannot revoke it, and it would live {lives_ms // 1000} s: `reads_only = true` keeps it from "
             f"calls that change anything; else `lifetime_s` is at most {UNENDING_MS // 1000}, where it makes such.",
         )
+
+
+def _require_filled(table: Table, made: CredentialClass) -> None:
+    """What the template names is what the backend gives out, as far as it says."""
+    known = made.broker.traits.fields
+    if made.place is None or known is None:
+        return
+    for name in sorted(fields_of(made.place.template) - known):
+        has = ", ".join(f"`{{{each}}}`" for each in sorted(known))
+        raise table.table("place").error("template", f"what this backend makes has no `{{{name}}}`; it has {has}.")
 
 
 def _opener(table: Table, backend: str) -> Callable[[Table, Context], Broker]:

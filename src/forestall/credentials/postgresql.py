@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -42,7 +42,9 @@ def open_broker(table: Table, context: Context) -> Broker:
 def _rules(table: Table, scope: Scope) -> Rules:
     if table.has("statement") and scope is Scope.TASK:
         raise table.error("statement", "a task's credential has all that the class allows; take `statement` out.")
-    allow = tuple(_allow(each) for each in table.tables("allow"))
+    tables = table.tables("allow")
+    allow = tuple(_allow(each) for each in tables)
+    _require_one_parameter(tables, allow)
     if not allow:
         raise table.error("allow", "nothing is allowed, so no credential would be good for anything.")
     statement = table.text("statement") if table.has("statement") else ""
@@ -75,6 +77,20 @@ def _allow(table: Table) -> Allow:
     if columns and Operation.DELETE in operations:
         raise table.error("columns", "whole rows are deleted: allow `delete` in an [[...allow]] without `columns`.")
     return Allow(_table_name(table), operations, columns or WHOLE, _rows(table))
+
+
+def _require_one_parameter(tables: Sequence[Table], allow: Sequence[Allow]) -> None:
+    """The rows of a table are chosen once for all that is allowed on it: a column has the value of one parameter."""
+    chosen: dict[tuple[str, str, str], tuple[str, str]] = {}
+    for table, one in zip(tables, allow, strict=True):
+        for column, parameter in one.rows.items():
+            before, at = chosen.setdefault((*one.table, column), (parameter, table.at("rows")))
+            if before != parameter:
+                sentence = (
+                    f"the rows of {'.'.join(one.table)} have `{column}` of `{parameter}` here, and of `{before}` at "
+                    f"{at}; a row has one value there: name one parameter, or write two classes."
+                )
+                raise table.error("rows", sentence)
 
 
 def _operation(table: Table, name: str) -> Operation:

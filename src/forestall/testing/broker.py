@@ -110,6 +110,7 @@ class BrokerContract:
         lease = bench.issued()
         assert bench.works(secret_of(lease))
         shortest = bench.now() + bench.broker.traits.shortest_ms
+        assert bench.broker.traits.fields in {None, frozenset(secret_of(lease).fields)}, "what it says that it has"
         assert secret_of(lease).expires_at <= max(lease.expires_at, shortest)
         put_away(bench, lease)
 

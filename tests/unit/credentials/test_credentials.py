@@ -102,6 +102,16 @@ START = 'place = { where = "descriptor", name = "TOKEN", template = "{token}" }'
         (f'[credentials.x]\n{STATIC}scope = "action"\n{START}\n', 4, 'write `scope = "task"`'),
         (f'[credentials.x]\n{STATIC}scope = "task"\n{START}\n', 5, "Name the server"),
         (f'[credentials.x]\n{STATIC}server = "mail"\n{PLACE}\n', 4, "a call has its own server"),
+        (
+            f"[credentials.x]\n{STATIC}{PLACE.replace('{token}', '{user} {token}')}\n",
+            4,
+            "what this backend makes has no `{user}`; it has `{token}`.",
+        ),
+        (
+            f"[credentials.x]\n{STATIC}[credentials.x.place]\nwhere = 'header'\nname = 'X'\ntemplate = '{{key|url}}'\n",
+            7,
+            "has no `{key}`; it has `{token}`.",
+        ),
         (files("unrevocable = true\n"), 2, "the backend cannot revoke it, and it would live 300 s"),
         (files("unrevocable = true\nlifetime_s = 11\n"), 5, "cannot revoke it, and it would live 11 s"),
         (files("unrevocable = true\nlifetime_s = 10\nshortest_s = 60\n"), 5, "it would live 60 s"),
@@ -162,3 +172,55 @@ def test_an_owner_is_eight_digits_that_follow_from_its_ledger() -> None:
     assert len({owner_of("a", b"key"), owner_of("b", b"key"), owner_of("a", b"kez")}) == 3
     assert len(owner_of("a", b"key")) == 8
     assert int(owner_of("a", b"key"), 16) >= 0
+
+
+def test_what_a_backend_does_not_say_that_it_makes_is_known_when_it_made_it(home: Home) -> None:
+    place = 'place = { where = "header", name = "X", template = "{whatever}" }\n'
+    assert read(home, files(place))["desk"].place is not None
+
+
+OPENBAO = """\
+[credentials.shop]
+backend = "openbao"
+address = "https://bao.example.org"
+login = { method = "token", file = "token" }
+token_role = "forestall"
+policies = ["shop"]
+"""
+AT = 'place = { where = "header", name = "X", template = "{nothing}" }\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        (f'{OPENBAO}kind = "token"\n', "`{token}`"),
+        (f'{OPENBAO}kind = "database"\npath = "database/creds/shop"\n', "`{password}`, `{username}`"),
+        (
+            (
+                '[credentials.pods]\nbackend = "kubernetes"\napi = "https://cluster.example.org"\n'
+                'token_file = "token"\nnamespace = "agents"\nservice_accounts = { read = "viewer" }\n'
+            ),
+            "`{api}`, `{namespace}`, `{service_account}`, `{token}`",
+        ),
+        (
+            (
+                '[credentials.db]\nbackend = "postgresql"\ndatabase = "shop"\ndsn = "host=127.0.0.1 user=f"\n'
+                '[[credentials.db.allow]]\ntable = "orders"\noperations = ["select"]\n'
+            ),
+            "`{database}`, `{host}`, `{password}`, `{port}`, `{url}`, `{user}`",
+        ),
+    ],
+    ids=["openbao token", "openbao database", "kubernetes", "postgresql"],
+)
+def test_a_template_names_what_its_backend_makes(home: Home, text: str, has: str) -> None:
+    name, _, rest = text.partition("\n")
+    with pytest.raises(SetupError, match=r"toml:2: what this backend makes has no `\{nothing\}`") as caught:
+        read(home, f"{name}\n{AT}{rest}")
+    assert str(caught.value).endswith(f"it has {has}.")
+
+
+def test_what_another_engine_makes_is_known_from_its_answer_alone(home: Home) -> None:
+    text = f'{OPENBAO}{AT}kind = "dynamic"\npath = "aws/creds/shop"\n'
+    found = read(home, text)
+    assert found["shop"].broker.traits.fields is None
+    close_all(found.values())

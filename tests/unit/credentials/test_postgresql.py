@@ -42,6 +42,44 @@ def test_what_is_written_is_what_it_has(tmp_path: Path) -> None:
     assert (second.table, second.columns) == (("public", "log"), "*")
 
 
+CUSTOMER = 'rows = { customer_id = "customer" }\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "operations"), [("shop.orders", '"select"'), ("shop.orders", '"update"')], ids=["same", "other operation"]
+)
+def test_rows_of_one_column_are_not_of_two_parameters(tmp_path: Path, table: str, operations: str) -> None:
+    other = f'[[x.allow]]\ntable = "{table}"\noperations = [{operations}]\nrows = {{ customer_id = "user" }}\n'
+    with pytest.raises(SetupError) as caught:
+        opened(tmp_path, HEAD + DSN + ALLOW + CUSTOMER + other)
+    file = tmp_path / "credentials.toml"
+    assert str(caught.value).startswith(f"{file}:11: the rows of shop.orders have `customer_id` of `user` here, ")
+    assert f"and of `customer` at {file}:7;" in str(caught.value)
+
+
+def test_a_table_is_the_same_with_and_without_its_schema_and_where_its_rows_are_a_section(tmp_path: Path) -> None:
+    text = (
+        '[[x.allow]]\ntable = "log"\noperations = ["select"]\n[x.allow.rows]\nid = "a"\n'
+        '[[x.allow]]\ntable = "public.log"\noperations = ["insert"]\n[x.allow.rows]\nid = "b"\n'
+    )
+    with pytest.raises(SetupError, match=r"toml:12: the rows of public.log have `id` of `b` here, and of `a` at .*:7;"):
+        opened(tmp_path, HEAD + DSN + text)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ALLOW + CUSTOMER,
+        ALLOW + 'rows = { region = "user" }\n',
+        ALLOW.replace("orders", "log") + 'rows = { customer_id = "user" }\n',
+        ALLOW,
+    ],
+    ids=["the same", "another column", "another table", "no rows"],
+)
+def test_what_does_not_differ_about_one_column_is_taken_together(tmp_path: Path, other: str) -> None:
+    assert len(opened(tmp_path, HEAD + DSN + ALLOW + CUSTOMER + other).rules.allow) == 2
+
+
 @pytest.mark.parametrize(
     ("dsn", "parameters"),
     [

@@ -73,10 +73,13 @@ class Settings:
         return self.role.split(":")[4]
 
 
+FIELDS = frozenset({"access_key_id", "secret_access_key", "session_token", "region"})
+
+
 class Aws:
     """A broker. `by_name` says no, since AWS lists no sessions; `revoke` ends one by its name all the same."""
 
-    traits = Traits(revocable=True, by_name=False, shortest_ms=SHORTEST_S * 1000)
+    traits = Traits(revocable=True, by_name=False, shortest_ms=SHORTEST_S * 1000, fields=FIELDS)
 
     def __init__(self, settings: Settings, context: Context, calls: Calls, own: Own) -> None:
         self._settings, self._context, self._calls, self._own = settings, context, calls, own

@@ -75,7 +75,7 @@ class Settings:
 class GitHub:
     """A broker."""
 
-    traits = Traits(revocable=True, by_name=False, shortest_ms=LIFE_MS)
+    traits = Traits(revocable=True, by_name=False, shortest_ms=LIFE_MS, fields=frozenset({"token", "user"}))
 
     def __init__(self, settings: Settings, context: Context, web: Web) -> None:
         self._settings, self._context, self._web = settings, context, web

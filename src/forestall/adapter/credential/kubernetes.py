@@ -65,10 +65,13 @@ class Settings:
     """Of Forestall's own service account; read again each time."""
 
 
+FIELDS = frozenset({"token", "namespace", "service_account", "api"})
+
+
 class Kubernetes:
     """A broker."""
 
-    traits = Traits(revocable=True, by_name=True, shortest_ms=SHORTEST_S * 1000)
+    traits = Traits(revocable=True, by_name=True, shortest_ms=SHORTEST_S * 1000, fields=FIELDS)
 
     def __init__(
         self, settings: Settings, context: Context, web: Web, wait: Callable[[float], object] | None = None

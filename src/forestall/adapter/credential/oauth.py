@@ -118,7 +118,12 @@ class OAuthBroker:
     @property
     def traits(self) -> Traits:
         settings = self._settings
-        return Traits(revocable=settings.revocable, by_name=False, shortest_ms=settings.token_lifetime_ms)
+        return Traits(
+            revocable=settings.revocable,
+            by_name=False,
+            shortest_ms=settings.token_lifetime_ms,
+            fields=frozenset({"token", *(["key"] if settings.gives_key else [])}),
+        )
 
     def plan(self, permit: Permit, action: Action, grant: Grant) -> Mapping[str, Any]:
         settings = self._settings

@@ -38,7 +38,8 @@ from forestall.core.model import Action, Grant, Json, Lease, Permit, Scope, Secr
 from forestall.core.reason import Reason
 from forestall.port import Traits
 
-TRAITS = Traits(revocable=True, by_name=True, renewable=True)
+FIELDS = {Kind.TOKEN: frozenset({"token"}), Kind.DATABASE: frozenset({"username", "password"}), Kind.DYNAMIC: None}
+"""What a secret of each kind consists of; of another engine's, only its answer tells."""
 
 DRAW_USES = 2
 """Requests that a token is good for with which a secret is read. One is made; with the last one a token would be
@@ -80,7 +81,7 @@ class OpenBaoBroker:
 
     @property
     def traits(self) -> Traits:
-        return TRAITS
+        return Traits(revocable=True, by_name=True, renewable=True, fields=FIELDS[self._settings.wanted.kind])
 
     def plan(self, permit: Permit, action: Action, grant: Grant) -> Mapping[str, Any]:
         del action  # a role has what an effect needs, whatever is called

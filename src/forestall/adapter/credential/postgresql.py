@@ -53,6 +53,13 @@ _ADVICE = {
 }
 """What to do about what the server says (SQLSTATE)."""
 
+TRAITS = Traits(
+    revocable=True,
+    by_name=True,
+    renewable=True,
+    fields=frozenset({"user", "password", "host", "port", "database", "url"}),
+)
+
 
 @dataclass
 class PostgresqlBroker:
@@ -62,7 +69,7 @@ class PostgresqlBroker:
     holder: Mapping[str, str]
     """What the holder of a lease connects with, besides user, password and database: libpq's parameters."""
     passwords: Passwords
-    traits: Traits = field(default=Traits(revocable=True, by_name=True, renewable=True), init=False)
+    traits: Traits = field(default=TRAITS, init=False)
     _audited_at: int = 0
     _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

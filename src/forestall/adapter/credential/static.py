@@ -16,8 +16,6 @@ from forestall.core.model import Action, Grant, Lease, Permit, Secret
 from forestall.core.reason import Reason
 from forestall.port import Traits
 
-TRAITS = Traits(revocable=False, by_name=False, standing=True)
-
 
 @dataclass(frozen=True, slots=True)
 class StaticBroker:
@@ -28,7 +26,7 @@ class StaticBroker:
 
     @property
     def traits(self) -> Traits:
-        return TRAITS
+        return Traits(revocable=False, by_name=False, standing=True, fields=frozenset(self.sources))
 
     def plan(self, permit: Permit, action: Action, grant: Grant) -> Mapping[str, Any]:
         """Whatever the secret may do: nothing here can make it less."""
