@@ -21,6 +21,9 @@ POLICY = """\
 @id("writes") @credential("desk") permit (principal, action in Action::"write", resource);
 """
 
+PATIENT_MS = 60_000
+IMPATIENT_MS = 400
+
 CLASS = '[credentials.desk]\nbackend = "files"\npath = "desk"\n'
 PLACE = 'place = { where = "header", name = "Authorization", template = "{token}" }\n'
 
@@ -32,7 +35,8 @@ def _backends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    home = make_home(tmp_path, POLICY, "[serve]\ncredential_timeout_ms = 400\n")
+    home = make_home(tmp_path, POLICY)
+    patience(home, PATIENT_MS)
     write(home)
     return home
 
@@ -40,6 +44,11 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture
 def desk(home: Home) -> Desk:
     return Desk(home.root / "desk")
+
+
+def patience(home: Home, timeout_ms: int) -> None:
+    """How long a backend is waited for. What it answers at all, it does in `PATIENT_MS` on any machine."""
+    home.config.write_text(f"[serve]\ndecision_timeout_ms = {PATIENT_MS}\ncredential_timeout_ms = {timeout_ms}\n")
 
 
 def write(home: Home, more: str = "") -> None:
@@ -138,6 +147,7 @@ def test_calls_that_need_a_tasks_first_one_together_each_get_one_and_all_end_wit
 @pytest.mark.parametrize("fault", ["down", "lost", "slow"])
 def test_where_it_cannot_be_made_nothing_runs_and_what_was_made_is_ended(home: Home, desk: Desk, fault: str) -> None:
     desk.fault(issue=fault)
+    patience(home, IMPATIENT_MS if fault == "slow" else PATIENT_MS)
 
     async def scenario(point: Point) -> None:
         async with await Peer.gateway(home.socket) as peer:
@@ -155,6 +165,7 @@ def test_where_it_cannot_be_made_nothing_runs_and_what_was_made_is_ended(home: H
 
 def test_until_a_late_backend_has_answered_its_credential_is_not_said_to_be_over(home: Home, desk: Desk) -> None:
     desk.fault(issue="slow")
+    patience(home, IMPATIENT_MS)
 
     async def scenario(point: Point) -> None:
         async with await Peer.gateway(home.socket) as peer:
@@ -441,7 +452,7 @@ def test_at_the_end_of_the_process_nothing_lives(home: Home, desk: Desk) -> None
 
 
 def test_one_that_lives_on_is_renewed_while_its_task_is_open(home: Home, desk: Desk) -> None:
-    write(home, 'scope = "task"\nrenewable = true\nlifetime_s = 1\n')
+    write(home, 'scope = "task"\nrenewable = true\nlifetime_s = 3\n')
 
     async def scenario(point: Point) -> None:
         async with await Peer.gateway(home.socket) as peer:
@@ -455,7 +466,7 @@ def test_one_that_lives_on_is_renewed_while_its_task_is_open(home: Home, desk: D
 
 
 def test_one_that_cannot_be_renewed_ends_and_the_next_call_makes_another(home: Home, desk: Desk) -> None:
-    write(home, 'scope = "task"\nrenewable = true\nlifetime_s = 1\n')
+    write(home, 'scope = "task"\nrenewable = true\nlifetime_s = 3\n')
 
     async def scenario(point: Point) -> None:
         async with await Peer.gateway(home.socket) as peer:
@@ -620,6 +631,7 @@ def test_what_a_class_was_asked_for_while_it_was_changed_is_given_to_nobody(home
 def test_a_class_that_is_gone_and_was_not_kept_leaves_what_it_made_failing_and_says_what_to_do(
     home: Home, desk: Desk
 ) -> None:
+    patience(home, IMPATIENT_MS)  # so long does the end of the process wait for what cannot be ended
     desk.fault(revoke="down")
 
     async def scenario(point: Point) -> None:
