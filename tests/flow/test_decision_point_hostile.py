@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ ASK = {"type": "ask", "id": 1, "tool": f"{SERVER}/write_file", "pin": pin("write
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return make_home(tmp_path)
+
+
+def allow(point: Point, **limits: int) -> None:
+    """From now on: whatever is to go well has all the time that a busy machine needs."""
+    config = point.parts.config
+    point.parts.config = replace(config, serve=replace(config.serve, **limits))
 
 
 async def still_serves(home: Home) -> None:
@@ -177,10 +184,9 @@ def test_an_id_in_use_ends_the_connection(home: Home) -> None:
     play(home, scenario)
 
 
-def test_a_peer_that_says_nothing_is_refused_after_a_while(tmp_path: Path) -> None:
-    home = make_home(tmp_path, settings="[serve]\nhandshake_timeout_ms = 50\n")
-
-    async def scenario(_: Point) -> None:
+def test_a_peer_that_says_nothing_is_refused_after_a_while(home: Home) -> None:
+    async def scenario(point: Point) -> None:
+        allow(point, handshake_timeout_ms=500)
         silent, slow = await Peer.connect(home.socket), await Peer.connect(home.socket)
         await silent.challenge()
         slow.writer.write(encode({**HELLO, "nonce": await slow.challenge()})[:-1])
@@ -188,6 +194,7 @@ def test_a_peer_that_says_nothing_is_refused_after_a_while(tmp_path: Path) -> No
             assert "in time" in (await peer.receive())["sentence"]
             assert await peer.ended()
             await peer.close()
+        allow(point, handshake_timeout_ms=60_000)
         await still_serves(home)
 
     play(home, scenario)
@@ -357,17 +364,18 @@ def test_a_ledger_that_fails_denies_and_withholds(home: Home) -> None:
     play(home, scenario, parts=parts)
 
 
-def test_a_ledger_that_hangs_denies_in_time_and_nothing_is_released_later(tmp_path: Path) -> None:
-    home = make_home(tmp_path, settings="[serve]\ndecision_timeout_ms = 50\n")
+def test_a_ledger_that_hangs_denies_in_time_and_nothing_is_released_later(home: Home) -> None:
     parts = build(home)
     ledger = Ledger(parts.ledger)
     parts.ledger = ledger  # type: ignore[assignment]
 
-    async def scenario(_: Point) -> None:
+    async def scenario(point: Point) -> None:
         peer = await Peer.gateway(home.socket)
         ledger.hangs = asyncio.Event()
+        allow(point, decision_timeout_ms=50)
         answer = await peer.ask()
         assert answer["decision"]["reason"] == "deadline"
+        allow(point, decision_timeout_ms=60_000)
         ledger.hangs.set()
         ledger.hangs = None
         await until_async(lambda: kinds(home)[-1] == "settled")
