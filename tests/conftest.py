@@ -1,4 +1,4 @@
-"""What every test shares: properties without deadlines, and ledgers that verify."""
+"""What every test shares: properties that take their time, and ledgers that verify."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.evidence import require_verified
 
-settings.register_profile("here", deadline=None)  # a machine that is busy is no failure
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+BUSY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+"""A machine that is busy is no failure."""
+
+settings.register_profile("here", **BUSY)
+settings.register_profile("ci", **BUSY, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
