@@ -13,7 +13,7 @@ from contextlib import suppress
 START_S = 60.0
 """Seconds until it has to be ready."""
 
-STOP_S = 15.0
+STOP_S = 60.0
 """Seconds that it has to end by itself once it is told to."""
 
 LOG_LINES = 400

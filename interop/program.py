@@ -13,7 +13,7 @@ from typing import Any
 from interop.daemon import WITH_US
 
 ROOT = Path(__file__).resolve().parents[1]
-END_S = 30.0
+END_S = 60.0
 """Seconds that it has to end once nobody asks any more."""
 
 

@@ -61,8 +61,8 @@ class Proxy:
         with suppress(OSError):
             while data := giver.recv(CHUNK):
                 if answers and self.lose.is_set():
-                    while not data.endswith(READY):
-                        data += giver.recv(CHUNK)
+                    while not data.endswith(READY) and (more := giver.recv(CHUNK)):
+                        data += more
                     self.lost.set()
                     if self.cut:
                         break
