@@ -246,7 +246,9 @@ def test_a_directory_that_may_not_be_looked_into_counts(reaches: Reaches, user: 
     assert reaches("src/notes.txt")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300, deadline=None
+)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
@@ -260,7 +262,9 @@ def test_whatever_comes_there_is_an_answer(reaches: Reaches, value: Any) -> None
         assert reaches({"value": value}, effect) in {True, False}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300, deadline=None
+)
 @given(
     st.lists(st.sampled_from(["./", "/", "src/../", "x/../", "../project/"]), max_size=6),
     st.sampled_from(["", "%", "'", " "]),

@@ -823,7 +823,9 @@ def test_credentials_survive_a_restart_with_and_without_the_index(tmp_path: Path
 STEPS = st.lists(st.tuples(st.sampled_from(["permit", "settle", "close"]), st.integers(0, 4)), max_size=14)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60, deadline=None
+)
 @given(STEPS, st.data())
 def test_in_whatever_order_answers_come_and_wherever_it_restarts_the_end_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]], data: st.DataObject

@@ -183,7 +183,7 @@ tenant = "acme"
 LINES = RULES.splitlines()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_settings_are_read_or_refused_with_their_file(tmp_path: Path, data: st.DataObject) -> None:
     lines = list(LINES)

@@ -24,7 +24,7 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 DOCUMENTS = st.dictionaries(WORDS, VALUES, max_size=5) | VALUES
-QUIET = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @settings(max_examples=300)

@@ -222,7 +222,7 @@ def test_what_the_document_shows_is_accepted(home: Home) -> None:
     assert load_mandates(home)["default"].budget == {Effect.WRITE: 50}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_whatever_stands_in_the_file_it_is_read_or_refused_in_one_sentence(home: Home, data: bytes) -> None:
     home.config.write_bytes(data)

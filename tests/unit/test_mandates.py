@@ -124,7 +124,9 @@ def test_a_word_that_has_a_line_break_is_told_on_one_line(tmp_path: Path) -> Non
         load(tmp_path, FULL.replace('"read"', r'"re\nad"', 1))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=150, deadline=None
+)
 @given(st.data())
 def test_whatever_becomes_of_a_mandate_it_is_read_or_refused_in_one_sentence(
     tmp_path: Path, data: st.DataObject
