@@ -19,6 +19,7 @@ from forestall.core.entry import Stream
 from forestall.core.errors import InvalidInput, Refused, SetupError
 from forestall.core.reason import Reason
 from forestall.home import Home
+from forestall.pep.sought import MAX_OVER
 from tests.backends import Desk, install
 from tests.points import WAIT_S, entries, until, verify_ledger
 
@@ -328,3 +329,26 @@ def test_what_a_killed_program_was_lent_is_ended_by_the_next(
     assert of(home, "settled")[0]["fate"] == ("done" if when == "after" else "ambiguous")
     assert token.encode() not in everything(home)
     verify_ledger(home)
+
+
+def test_what_a_long_call_has_is_looked_for_to_its_end_whatever_others_were_lent_meanwhile(
+    home: Home, desk: Desk
+) -> None:
+    home.credentials.write_text(FILES.replace("SCOPE", "action"))
+    with Guard.open(home.root, name="shop") as guard:
+
+        @guard.tool(effects={"read"}, credential="shop")
+        def quick(shop: Credential) -> str:
+            return shop["token"][:0]
+
+        @guard.tool(effects={"read"}, credential="shop")
+        def long(shop: Credential) -> str:
+            for _ in range(MAX_OVER + 1):
+                quick()
+            return shop["token"]
+
+        with guard.task("read") as task:
+            with pytest.raises(Refused, match="held a credential"):
+                long()
+            assert len(task.sought._alive) == 0
+    assert desk.live == set()

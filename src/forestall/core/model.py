@@ -493,6 +493,13 @@ class Lease:
     secret: Secret | None = field(default=None, repr=False)
     """None until it was issued."""
 
+    @property
+    def over_by(self) -> int | None:
+        """When a task's has ended whatever is told; None of one that ends with its call."""
+        if self.scope is Scope.ACTION:
+            return None
+        return max(self.expires_at, self.secret.expires_at if self.secret is not None else 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

@@ -38,10 +38,11 @@ from forestall.core.model import (
     Undone,
 )
 from forestall.core.reason import Reason
-from forestall.pep.credential import Credential, Sought, lent
+from forestall.pep.credential import Credential, lent
 from forestall.pep.halves import Halves
 from forestall.pep.point import DecisionPoint
 from forestall.pep.signature import Signature
+from forestall.pep.sought import Sought
 from forestall.pep.spoken import spoken
 from forestall.run import Handlers, run, run_async
 
@@ -76,6 +77,8 @@ class Call:
         self._sought = sought
         self._objection = objection
         self._credential: Credential | None = None
+        self._lent = ""
+        """Its name, where it is over with the call."""
         self._leaked = False
         self._halves = Halves(govern(action))
 
@@ -193,7 +196,8 @@ class Call:
             return
         if lease is not None and lease.secret is not None:
             try:
-                self._credential = lent(lease, self._sought)
+                self._credential = lent(lease, self._sought, self.point.now())
+                self._lent = lease.name if lease.over_by is None else ""
             except InvalidInput as error:
                 raise NotStarted(Reason.UNAVAILABLE, str(error)) from None
         elif borrower.required:
@@ -205,6 +209,7 @@ class Call:
         """Nobody uses it any more; then its backend is asked to end it."""
         if self._credential is not None:
             self._credential.forget()
+            self._sought.end(self._lent)
 
     def _finds(self, value: object) -> bool:
         """Does a credential come back in this, or did one before?"""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Never
 
 from forestall.core.ask import CannotDo
 from forestall.core.errors import InvalidInput, SetupError, Unavailable
 from forestall.core.model import Lease, Prove
 from forestall.core.place import fill
-from forestall.core.scrub import Scrubber, secrets_in
-
-MAX_SOUGHT = 64
-"""Secrets that are looked for in what the functions of one task let out. The oldest make room."""
+from forestall.core.scrub import secrets_in
+from forestall.pep.sought import Sought
 
 
 class Credential(Mapping[str, str]):
@@ -112,22 +110,7 @@ class Credential(Mapping[str, str]):
         return held
 
 
-class Sought:
-    """The secrets that the functions of one task were lent, to be found in what they let out."""
-
-    __slots__ = ("_secrets", "scrubber")
-
-    def __init__(self) -> None:
-        self._secrets: tuple[str, ...] = ()
-        self.scrubber = Scrubber()
-
-    def add(self, secrets: Collection[str]) -> None:
-        known = tuple(dict.fromkeys((*self._secrets, *secrets)))[-MAX_SOUGHT:]
-        if known != self._secrets:
-            self._secrets, self.scrubber = known, Scrubber(known)
-
-
-def lent(lease: Lease, sought: Sought) -> Credential:
+def lent(lease: Lease, sought: Sought, now: int) -> Credential:
     """What the function is given of a lease with a secret; from now on it is sought.
 
     Raises:
@@ -136,5 +119,6 @@ def lent(lease: Lease, sought: Sought) -> Credential:
     assert lease.secret is not None
     fields = lease.secret.fields
     value = None if lease.place is None else fill(lease.place, fields).value
-    sought.add(secrets_in(fields, *(() if value is None else (value,))))
+    secrets = secrets_in(fields, *(() if value is None else (value,)))
+    sought.add(lease.name, secrets, until=lease.over_by, now=now)
     return Credential(lease.credential, fields, value, lease.secret.prove)

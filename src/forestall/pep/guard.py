@@ -35,10 +35,10 @@ from forestall.core.pin import definition_digest
 from forestall.core.reason import Reason
 from forestall.pep.call import Call
 from forestall.pep.codec import Codec
-from forestall.pep.credential import Sought
 from forestall.pep.declared import declared, require_fit
 from forestall.pep.point import DecisionPoint
 from forestall.pep.signature import Signature, signature_of
+from forestall.pep.sought import Sought
 from forestall.pep.stream import AsyncStream, Stream, perform, perform_async
 from forestall.pep.task import Task
 

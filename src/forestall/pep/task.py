@@ -13,8 +13,8 @@ from forestall.core.mandate import NO_WISH, Wish
 from forestall.core.model import Deny, Grant, Mandate
 from forestall.core.reason import Reason
 from forestall.core.task import close_task, open_task, told
-from forestall.pep.credential import Sought
 from forestall.pep.point import DecisionPoint
+from forestall.pep.sought import Sought
 from forestall.run import run, run_async
 
 _NOT_DECIDED = frozenset({Reason.UNAVAILABLE, Reason.DEADLINE, Reason.CANCELLED})

@@ -47,7 +47,9 @@ def credential_json(lease: Lease) -> Mapping[str, Any]:
     except InvalidInput as error:
         raise NotStarted(Reason.UNAVAILABLE, str(error)) from None
     shown = {"where": placed.where.value, "name": placed.name, "value": placed.value}
-    credential = {"placed": [shown], "scrub": list(secrets_in(lease.secret.fields, placed.value))}
+    credential: dict[str, Any] = {"placed": [shown], "scrub": list(secrets_in(lease.secret.fields, placed.value))}
+    if lease.over_by is not None:
+        credential["until"] = lease.over_by
     if placed.where is Where.HEADER and lease.secret.prove is not None:
         credential["bound"] = lease.name
     return credential

@@ -16,10 +16,11 @@ import pytest
 import forestall
 from forestall.core.ask import CannotDo
 from forestall.core.errors import InvalidInput, SetupError, Unavailable
-from forestall.core.model import Secret
+from forestall.core.model import Scope, Secret
 from forestall.core.place import Place, Where
-from forestall.pep.credential import MAX_SOUGHT, Credential, Sought, lent
-from forestall.testing.world import LEASE
+from forestall.pep.credential import Credential, lent
+from forestall.pep.sought import Sought
+from forestall.testing.world import LEASE, NOW
 
 PASSWORD = "correct-horse-battery"
 FIELDS = {"user": "agent", "password": PASSWORD}
@@ -28,7 +29,7 @@ PLACE = Place(Where.ARGUMENT, "connection", "postgresql://{user}:{password|url}@
 
 @pytest.fixture
 def credential() -> Credential:
-    return lent(replace(LEASE, place=PLACE, secret=Secret(FIELDS)), Sought())
+    return lent(replace(LEASE, place=PLACE, secret=Secret(FIELDS)), Sought(), NOW)
 
 
 def test_it_is_a_public_name() -> None:
@@ -49,7 +50,7 @@ def test_its_value_is_what_its_place_makes_of_it(credential: Credential) -> None
 
 
 def test_without_a_place_it_has_fields_alone() -> None:
-    credential = lent(replace(LEASE, secret=Secret(FIELDS)), Sought())
+    credential = lent(replace(LEASE, secret=Secret(FIELDS)), Sought(), NOW)
     assert credential["user"] == "agent"
     with pytest.raises(SetupError, match="`database` has no `place`"):
         _ = credential.value
@@ -58,7 +59,7 @@ def test_without_a_place_it_has_fields_alone() -> None:
 def test_a_place_that_names_what_there_is_not_is_said_without_a_secret() -> None:
     lease = replace(LEASE, place=Place(Where.HEADER, "Authorization", "{token}"), secret=Secret(FIELDS))
     with pytest.raises(InvalidInput, match="has no `token`") as caught:
-        lent(lease, Sought())
+        lent(lease, Sought(), NOW)
     assert PASSWORD not in str(caught.value)
 
 
@@ -94,7 +95,7 @@ def test_it_is_not_copied_pickled_or_laid_out(credential: Credential, take: Call
 def test_it_equals_itself_alone(credential: Credential) -> None:
     assert credential == credential  # noqa: PLR0124 - that is what is tested
     assert credential != FIELDS
-    assert credential != lent(replace(LEASE, place=PLACE, secret=Secret(FIELDS)), Sought())
+    assert credential != lent(replace(LEASE, place=PLACE, secret=Secret(FIELDS)), Sought(), NOW)
     assert {credential: 1}[credential] == 1
 
 
@@ -136,20 +137,17 @@ def test_without_a_place_it_says_first_that_it_is_over() -> None:
 def test_what_was_lent_is_sought_and_what_is_no_secret_is_not() -> None:
     sought = Sought()
     assert not sought.scrubber
-    lent(replace(LEASE, place=PLACE, secret=Secret({**FIELDS, "host": "database.example.org"})), sought)
+    lent(replace(LEASE, place=PLACE, secret=Secret({**FIELDS, "host": "database.example.org"})), sought, NOW)
     assert sought.scrubber.finds_in(f"is it {PASSWORD}?")
     assert not sought.scrubber.finds_in("database.example.org")
 
 
-def test_the_oldest_make_room_and_what_is_known_already_takes_none() -> None:
-    sought = Sought()
-    for number in range(MAX_SOUGHT + 1):
-        sought.add([f"secret-number-{number:04}"])
-    before = sought.scrubber
-    sought.add([f"secret-number-{MAX_SOUGHT:04}"])
-    assert sought.scrubber is before
-    assert not sought.scrubber.finds_in("secret-number-0000")
-    assert sought.scrubber.finds_in("secret-number-0001")
+@pytest.mark.parametrize(("scope", "until"), [(Scope.ACTION, None), (Scope.TASK, LEASE.expires_at)])
+def test_a_calls_is_over_with_it_and_a_tasks_when_it_runs_out(scope: Scope, until: int | None) -> None:
+    lease = replace(LEASE, scope=scope, secret=Secret(FIELDS, expires_at=LEASE.expires_at - 1))
+    assert lease.over_by == until
+    later = replace(lease, secret=Secret(FIELDS, expires_at=LEASE.expires_at + 1))
+    assert later.over_by == (None if until is None else until + 1)
 
 
 def test_a_bound_one_makes_proofs_while_the_call_lasts_and_shows_no_key() -> None:
@@ -159,7 +157,7 @@ def test_a_bound_one_makes_proofs_while_the_call_lasts_and_shows_no_key() -> Non
         asked.append(request)
         return "a proof"
 
-    credential = lent(replace(LEASE, secret=Secret({"token": PASSWORD}, prove=prove)), Sought())
+    credential = lent(replace(LEASE, secret=Secret({"token": PASSWORD}, prove=prove)), Sought(), NOW)
     assert credential.proof("GET", "https://api.example/a") == "a proof"
     assert credential.proof("GET", "https://api.example/a", "n") == "a proof"
     assert asked == [("GET", "https://api.example/a", None), ("GET", "https://api.example/a", "n")]
@@ -172,7 +170,7 @@ def test_a_bound_one_makes_proofs_while_the_call_lasts_and_shows_no_key() -> Non
 
 
 def test_one_that_is_bound_to_nothing_says_so() -> None:
-    credential = lent(replace(LEASE, secret=Secret(FIELDS)), Sought())
+    credential = lent(replace(LEASE, secret=Secret(FIELDS)), Sought(), NOW)
     with pytest.raises(SetupError, match="bound to no key"):
         credential.proof("GET", "https://api.example/a")
 
@@ -181,6 +179,6 @@ def test_one_that_was_ended_meanwhile_makes_none() -> None:
     def ended(*_: object) -> str:
         raise CannotDo
 
-    credential = lent(replace(LEASE, secret=Secret(FIELDS, prove=ended)), Sought())
+    credential = lent(replace(LEASE, secret=Secret(FIELDS, prove=ended)), Sought(), NOW)
     with pytest.raises(Unavailable, match="was ended"):
         credential.proof("GET", "https://api.example/a")

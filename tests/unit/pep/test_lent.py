@@ -9,9 +9,10 @@ import pytest
 
 from forestall.core.errors import InvalidInput
 from forestall.core.pin import definition_digest
-from forestall.pep.mcp.lent import MAX_SCRUBBED, Lent, read_lent
+from forestall.pep.mcp.lent import Lent, read_lent
 from forestall.pep.mcp.relay import Relay
 from forestall.pep.mcp.thing import ToServer
+from forestall.pep.sought import MAX_OVER
 from tests.mcpkit.session import decision
 from tests.unit.pep.test_relay import Conversation, call, result
 
@@ -267,27 +268,47 @@ def test_without_a_credential_nothing_is_looked_for(talk: Conversation) -> None:
     assert "leaked" not in talk.told[-1]
 
 
-def test_no_more_secrets_are_remembered_than_may_be(talk: Conversation) -> None:
-    for number in range(MAX_SCRUBBED + 1):
-        talk.relay.lent(Lent(scrub=(f"secret-number-{number:04}",)))
+def many(talk: Conversation, count: int) -> None:
+    """So many calls that are over by now, each with a secret of its own."""
+    for number in range(count):
+        talk.relay.lent(Lent(scrub=(f"secret-number-{number:04}",)), f"permit-{number}", None)
+
+
+def test_of_calls_that_are_over_the_last_are_looked_for(talk: Conversation) -> None:
+    many(talk, MAX_OVER + 2)
     assert not talk.relay.scrubber.finds(b"secret-number-0000")
-    assert talk.relay.scrubber.finds(b"secret-number-0001")
-    assert talk.relay.scrubber.finds(f"secret-number-{MAX_SCRUBBED:04}".encode())
+    assert talk.relay.scrubber.finds(b"secret-number-0002")
+    assert talk.relay.scrubber.finds(f"secret-number-{MAX_OVER + 1:04}".encode())
 
 
 def test_what_the_server_has_from_its_start_is_looked_for_whatever_calls_bring(talk: Conversation) -> None:
     talk.relay.equipped(Lent(scrub=(SECRET,)))
-    for number in range(MAX_SCRUBBED + 1):
-        talk.relay.lent(Lent(scrub=(f"secret-number-{number:04}",)))
+    many(talk, 2 * MAX_OVER)
     assert talk.relay.scrubber.finds(SECRET.encode())
 
 
-def test_what_is_lent_again_is_not_the_oldest(talk: Conversation) -> None:
-    for number in range(MAX_SCRUBBED):
-        talk.relay.lent(Lent(scrub=(SECRET,)))
-        talk.relay.lent(Lent(scrub=(f"secret-number-{number:04}",)))
-    talk.relay.lent(Lent(scrub=("one more secret",)))
+def test_a_long_calls_secret_is_looked_for_until_it_is_over_whatever_others_bring(talk: Conversation) -> None:
+    talk.client(call())
+    permits(talk, lent())
+    many(talk, 2 * MAX_OVER)
     assert talk.relay.scrubber.finds(SECRET.encode())
+    talk.server(result(1, **SAID))
+    assert talk.told[-1]["leaked"] is True
+    talk.answers({"type": "release"})
+    many(talk, 2 * MAX_OVER)
+    assert not talk.relay.scrubber.finds(SECRET.encode())
+
+
+def test_a_tasks_secret_is_looked_for_until_it_ends(talk: Conversation) -> None:
+    talk.client(call())
+    permits(talk, {**lent(), "until": talk.now + 60_000})
+    talk.server(result())
+    talk.answers({"type": "release"})
+    many(talk, 2 * MAX_OVER)
+    assert talk.relay.scrubber.finds(SECRET.encode())
+    talk.now += 60_000
+    many(talk, 2 * MAX_OVER)
+    assert not talk.relay.scrubber.finds(SECRET.encode())
 
 
 def test_the_client_sees_nothing_of_a_hidden_argument(talk: Conversation) -> None:

@@ -44,6 +44,10 @@ def test_it_says_where_what_goes_and_what_must_not_come_back() -> None:
     }
 
 
+def test_of_a_tasks_it_says_when_it_is_over() -> None:
+    assert (credential_for(replace(LEASE, scope=Scope.TASK, expires_at=77), TOOL) or {})["until"] == 77
+
+
 def test_it_says_what_goes_with_proofs_and_by_which_name_they_are_asked_for() -> None:
     bound = placed(Where.HEADER, "DPoP {token}")
     assert bound.secret is not None

@@ -13,8 +13,8 @@ from forestall.core.errors import InvalidInput
 from forestall.core.place import AT_START, Placed, Where
 
 MAX_PLACED = 16
-MAX_SCRUBBED = 64
-"""Secrets that are looked for in what comes from a server. The oldest make room: those of calls that ended long ago."""
+MAX_SECRETS = 64
+"""Of one credential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Lent:
     scrub: tuple[str, ...] = field(default=(), repr=False)
     bound: str = ""
     """Its name, where it is bound to a key and goes with a proof of each request; the decision point has the key."""
+    until: int | None = None
+    """When a task's is over, in milliseconds since the epoch; None of one that is over with its call."""
 
     @property
     def arguments(self) -> Mapping[str, str]:
@@ -65,9 +67,12 @@ def read_lent(frame: Mapping[str, Any]) -> Lent:
     placed, scrub = credential.get("placed"), credential.get("scrub")
     if not isinstance(placed, list) or not 0 < len(placed) <= MAX_PLACED:
         raise InvalidInput("`placed` is not a list.")
-    if not isinstance(scrub, list) or not all(isinstance(one, str) for one in scrub):
-        raise InvalidInput("`scrub` is not a list of texts.")
-    lent = Lent(tuple(_placed(one) for one in placed), tuple(scrub[:MAX_SCRUBBED]), _bound(credential))
+    if not isinstance(scrub, list) or len(scrub) > MAX_SECRETS or not all(isinstance(one, str) for one in scrub):
+        raise InvalidInput(f"`scrub` is not a list of at most {MAX_SECRETS} texts.")
+    until = credential.get("until")
+    if until is not None and type(until) is not int:
+        raise InvalidInput("`until` is not a time.")
+    lent = Lent(tuple(_placed(one) for one in placed), tuple(scrub), _bound(credential), until)
     if lent.bound and [name.lower() for name, _ in lent.headers] != ["authorization"]:
         raise InvalidInput("What is bound to a key goes into `Authorization`, and nowhere else.")
     return lent

@@ -20,7 +20,7 @@ from forestall.pep.mcp import denial
 from forestall.pep.mcp.batch import Batch
 from forestall.pep.mcp.call import Call
 from forestall.pep.mcp.content import Copies
-from forestall.pep.mcp.lent import MAX_SCRUBBED, Lent, read_lent
+from forestall.pep.mcp.lent import Lent, read_lent
 from forestall.pep.mcp.message import Id, Message, encode
 from forestall.pep.mcp.presented import Sign
 from forestall.pep.mcp.talks import list_tools
@@ -53,6 +53,7 @@ from forestall.pep.mcp.want import (
     Tell,
     Want,
 )
+from forestall.pep.sought import Sought
 
 MAX_OPEN = 4096
 """Requests of one side without an answer. A client has dozens."""
@@ -103,6 +104,8 @@ class Open:
     """There is nothing more to tell the client."""
     copies: list[Copies] = field(default_factory=list)
     """Of what it refers to, of each attempt to decide it."""
+    lent: list[str] = field(default_factory=list)
+    """Permits that brought it a credential which is over when it is."""
 
 
 @dataclass(slots=True)
@@ -133,12 +136,7 @@ class Stage:
         self._steady = steady
         self._definitions = definitions or Definitions(server)
         self._remote = remote
-        self._from_start: frozenset[str] = frozenset()
-        """What the server has for as long as it runs."""
-        self._secrets: dict[str, None] = {}
-        """What came with permits, the latest last."""
-        self.scrubber = Scrubber()
-        """What must not come back from the server."""
+        self._sought = Sought()
         self._out: list[Thing] = []
         self._open: dict[Id, Open] = {}
         self._asked_by_server: dict[Id, None] = {}
@@ -172,20 +170,27 @@ class Stage:
         self.held = 0
         """Bytes kept while the decision point is asked."""
 
-    def equipped(self, lent: Lent) -> None:
-        """The server has this from its start, and must not say it, whatever else it is lent."""
-        self._from_start |= frozenset(lent.scrub)
-        self.scrubber = Scrubber((*self._from_start, *self._secrets))
+    @property
+    def scrubber(self) -> Scrubber:
+        """What must not come back from the server."""
+        return self._sought.scrubber
 
-    def lent(self, lent: Lent) -> None:
-        """From now on the server may have this, and must not say it."""
+    def equipped(self, lent: Lent) -> None:
+        """The server has this from its start, and must not say it for as long as it runs, whatever else it is lent."""
+        self._sought.add("", lent.scrub, until=None, now=self._wall())
+
+    def lent(self, lent: Lent, permit: str, call: Open | None) -> None:
+        """From now on the server may have this, and must not say it. `call`: whose it is; None where nobody waits."""
         if not lent.scrub:
             return
-        before = self._secrets.keys()
-        secrets = {secret: None for secret in self._secrets if secret not in lent.scrub} | dict.fromkeys(lent.scrub)
-        self._secrets = dict.fromkeys(list(secrets)[-MAX_SCRUBBED:])
-        if self._secrets.keys() != before:
-            self.scrubber = Scrubber((*self._from_start, *self._secrets))
+        name = "\n".join(lent.scrub) if lent.until is not None else permit
+        self._sought.add(name, lent.scrub, until=lent.until, now=self._wall())
+        if lent.until is not None:
+            return
+        if call is None:
+            self._sought.end(name)
+        else:
+            call.lent.append(name)
 
     # -- what happens, messages aside
 
@@ -208,12 +213,10 @@ class Stage:
         answer: Any = frame
         if frame["type"] == "permit":
             with suppress(InvalidInput):  # then nothing of it goes to the server
-                self.lent(read_lent(frame))
+                self.lent(read_lent(frame), _permit_of(frame), waiter.open)
             void = waiter.void or (None if self._in_time(frame) else Reason.UNAVAILABLE)
             if waiter.kind == "ask" and (void is not None or waiter.open is None):
-                permit = frame.get("permit")
-                identity = permit.get("id") if isinstance(permit, dict) else None
-                self._report({"type": "performed", "permit": identity, "fate": Fate.NOT_STARTED.value})
+                self._report({"type": "performed", "permit": _permit_of(frame), "fate": Fate.NOT_STARTED.value})
             if void is not None:
                 answer = {"type": "deny", "decision": denial.own_decision(void)}
         elif waiter.kind == "performed" and self.ended is not None:
@@ -525,6 +528,8 @@ class Stage:
         self._hold(item, 0)
         item.talk = None
         self._out += [DropCopies(copies) for copies in item.copies if copies]
+        for permit in item.lent:
+            self._sought.end(permit)
         line = None if item.muted else line
         self._notes -= item.method == NOTE
         if item.method == LISTING:
@@ -552,6 +557,12 @@ class Stage:
     def _take(self) -> list[Thing]:
         out, self._out = self._out, []
         return out
+
+
+def _permit_of(frame: Mapping[str, Any]) -> str:
+    """Its id; empty where it has none."""
+    permit = frame.get("permit")
+    return str(permit.get("id") or "") if isinstance(permit, dict) else ""
 
 
 def _cancellation(request: Id | None) -> bytes:
