@@ -27,6 +27,7 @@ from forestall.testing.world import AGENT, GRANT, NOW, TOOL, action
 
 OWNER = "0badcafe"
 WAIT_S = 30.0
+SOON_S = 0.2
 
 PERMIT = Permit(
     id="1" * 32,
@@ -44,7 +45,7 @@ PERMIT = Permit(
 
 
 class Books:
-    def __init__(self, home: Home, more: str = "", timeout_s: float = 0.2) -> None:
+    def __init__(self, home: Home, more: str = "", timeout_s: float = WAIT_S) -> None:
         home.credentials.write_text(f'[credentials.desk]\nbackend = "files"\npath = "desk"\n{more}')
         self.now, self.risk, self.draw = NOW, Risk.LOW, 0
         self.state, self.ledger = LogState(), MemoryLedger()
@@ -62,6 +63,10 @@ class Books:
             classes=load_credentials(home, context),
         )
         self.write(opened(GRANT, AGENT, NOW))
+
+    def wait_for_backends(self, seconds: float) -> None:
+        """From now on. Where one is to answer, it has all the time that a busy machine needs."""
+        self.lending._holdings.patience_s = seconds
 
     def write(self, entry: Entry) -> None:
         position = self.ledger.append(entry)

@@ -15,7 +15,7 @@ from forestall.core.reason import Reason
 from forestall.leases import Book
 from forestall.testing.world import GRANT, NOW
 from tests.backends import Desk
-from tests.unit.lending.books import PERMIT, WAIT_S, reason_of
+from tests.unit.lending.books import PERMIT, SOON_S, WAIT_S, reason_of
 
 
 def test_what_was_certainly_never_asked_for_is_over_without_asking(books_of: Any, desk: Desk) -> None:
@@ -38,7 +38,9 @@ def test_while_it_is_being_made_nobody_is_told_that_it_is_over(books_of: Any, de
     books.lending.on_change.append(changed.set)
     desk.fault(issue="slow")
     lease = books.planned()
+    books.wait_for_backends(SOON_S)
     assert reason_of(lambda: books.lending.making.issue(lease)) is Reason.UNAVAILABLE
+    books.wait_for_backends(WAIT_S)
     assert reason_of(lambda: books.lending.ending.revoke(lease)) is Reason.UNAVAILABLE
     assert books.lending.living.due() == []
     desk.fault()
@@ -53,6 +55,7 @@ def test_one_that_a_backend_hangs_on_ending_stays_among_those_that_fail(books_of
     book = Book(books.lending, lambda: books.now, lambda _said: None)
     lease = books.issued()
     desk.fault(revoke="slow")
+    books.wait_for_backends(SOON_S)
     books.write(closed(GRANT.task, "done", NOW))
     for due, why in book.due():
         with pytest.raises(CannotDo) as caught:

@@ -13,7 +13,7 @@ from forestall.core.reason import Reason
 from forestall.testing.world import NOW
 from tests.backends import Desk
 from tests.points import until
-from tests.unit.lending.books import PERMIT, Books, reason_of
+from tests.unit.lending.books import PERMIT, SOON_S, Books, reason_of
 
 REQUEST = ("GET", "https://api.example/", None)
 
@@ -55,6 +55,7 @@ def test_none_is_made_for_what_is_about_to_end(books_of: Any, desk: Desk, how: s
         books.now += 20_000
     else:
         desk.fault(revoke="slow")
+        books.wait_for_backends(SOON_S)
         assert reason_of(lambda: books.lending.ending.revoke(lease)) is Reason.UNAVAILABLE
     assert reason_of(lambda: books.lending.proving.prove(lease.name, *REQUEST)) is Reason.UNAVAILABLE
     desk.fault()
