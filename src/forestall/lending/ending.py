@@ -13,7 +13,7 @@ from forestall.core.ask import CannotDo
 from forestall.core.model import Lease, Secret
 from forestall.core.reason import Reason
 from forestall.credentials import CredentialClass
-from forestall.lending.held import Held, Holdings
+from forestall.lending.held import RECORDING_MS, Held, Holdings
 from forestall.lending.waiting import shielded
 from forestall.run import translate
 
@@ -78,6 +78,8 @@ class Ending:
                 holdings.hand_out_no_more(held)
                 if held.is_asking or held.is_ending:
                     raise CannotDo(Reason.UNAVAILABLE, f"the backend of `{lease.credential}` has not answered yet")
+                if holdings.now() < held.over_at + RECORDING_MS:
+                    raise CannotDo(Reason.UNAVAILABLE, "it has ended, and who ended it is writing that down")
                 if not held.is_begun:
                     return None
                 held.is_ending = True

@@ -18,6 +18,9 @@ MAKING, ENDING = 8, 4
 PATIENCE = 1.25
 """A backend's own time is what its broker keeps to; so many times of it are waited for, a free thread included."""
 
+RECORDING_MS = 2_000
+"""How long whoever ended a credential has to write that down, before it is ended, and that written, once more."""
+
 CLASS_CHANGED = "class_changed"
 """Why a task's credential is ended whose class says something else by now, or is gone."""
 

@@ -10,11 +10,8 @@ from functools import partial
 from forestall.adapter.credential.escrow import Escrow
 from forestall.core.lease import Around, over
 from forestall.core.model import Grant, Lease, Risk
-from forestall.lending.held import CLASS_CHANGED, Held, Holdings, RiskOf, is_renewed
+from forestall.lending.held import CLASS_CHANGED, RECORDING_MS, Held, Holdings, RiskOf, is_renewed
 from forestall.run import translate
-
-RECORDING_MS = 2_000
-"""How long whoever ended a credential has to write that down, before it is ended, and that written, once more."""
 
 
 class Living:

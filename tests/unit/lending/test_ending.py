@@ -13,6 +13,7 @@ from forestall.core.control import Order
 from forestall.core.entry import closed, revoked
 from forestall.core.reason import Reason
 from forestall.leases import Book
+from forestall.lending.held import RECORDING_MS
 from forestall.testing.world import GRANT, NOW
 from tests.backends import Desk
 from tests.unit.lending.books import PERMIT, SOON_S, WAIT_S, reason_of
@@ -31,6 +32,19 @@ def test_what_has_ended_is_not_ended_twice(books_of: Any, desk: Desk) -> None:
     books.write(revoked(lease, "killed", NOW))
     assert reason_of(lambda: books.lending.ending.revoke(lease)) is Reason.UNAVAILABLE
     assert desk.asked == ["issue", "revoke"]
+
+
+def test_what_has_ended_is_not_ended_again_while_that_is_written(books_of: Any, desk: Desk) -> None:
+    """A call that ends, and the keeper that found its task killed just before: else both would write it down."""
+    books = books_of()
+    lease = books.issued()
+    books.lending.ending.revoke(lease)
+    assert reason_of(lambda: books.lending.ending.revoke(lease)) is Reason.UNAVAILABLE
+    books.now += RECORDING_MS - 1
+    assert reason_of(lambda: books.lending.ending.revoke(lease)) is Reason.UNAVAILABLE
+    books.now += 1
+    books.lending.ending.revoke(lease)  # nobody wrote it
+    assert desk.asked == ["issue", "revoke", "revoke"]
 
 
 def test_while_it_is_being_made_nobody_is_told_that_it_is_over(books_of: Any, desk: Desk) -> None:
