@@ -81,6 +81,7 @@ class Ending:
                 if holdings.now() < held.over_at + RECORDING_MS:
                     raise CannotDo(Reason.UNAVAILABLE, "it has ended, and who ended it is writing that down")
                 if not held.is_begun:
+                    held.over_at = holdings.now()
                     return None
                 held.is_ending = True
         try:

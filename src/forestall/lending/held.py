@@ -59,7 +59,7 @@ class Held:
     is_given_back: bool = False
     """Its end was asked for, whatever the backend said: no request is proven with it any more."""
     over_at: int = 0
-    """When the backend said that it is over; 0 before."""
+    """When the backend said that it is over, or nobody had to ask it; 0 before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
-from threading import Event
+from threading import Barrier, Event, Thread
 from typing import Any
 
 import pytest
 
-from forestall.core.ask import CannotDo
+from forestall.core.ask import CannotDo, Record, Revoke, Tell
 from forestall.core.control import Order
-from forestall.core.entry import closed, revoked
+from forestall.core.entry import Stream, closed, revoked
+from forestall.core.lend import end
 from forestall.core.reason import Reason
 from forestall.leases import Book
 from forestall.lending.held import RECORDING_MS
+from forestall.run import run
 from forestall.testing.world import GRANT, NOW
 from tests.backends import Desk
 from tests.unit.lending.books import PERMIT, SOON_S, WAIT_S, reason_of
@@ -117,5 +120,41 @@ def test_what_was_planned_when_its_task_was_suspended_is_not_begun(books_of: Any
     books.order(Order.SUSPEND, "a" * 32)
     books.order(Order.RESUME, "b" * 32)
     assert reason_of(lambda: books.lending.making.issue(lease)) is Reason.UNAVAILABLE
+    books.lending.ending.revoke(lease)
+    assert desk.asked == []
+
+
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_of_many_who_end_it_at_once_one_writes_that(books_of: Any, desk: Desk, *, is_begun: bool) -> None:
+    """A call whose time has come, and the keeper, which heard of an order meanwhile."""
+    books, together = books_of(timeout_s=WAIT_S), Barrier(8)
+    lease = books.issued() if is_begun else books.planned()
+    handlers = {
+        Revoke: lambda ask: books.lending.ending.revoke(ask.lease),
+        Tell: lambda _ask: books.now,
+        Record: lambda ask: books.write(ask.entry),
+    }
+
+    def end_it() -> None:
+        together.wait(WAIT_S)
+        with suppress(CannotDo):
+            run(end(lease, "killed"), handlers)
+
+    threads = [Thread(target=end_it) for _ in range(together.parties)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    kinds = [written.body["kind"] for written in books.ledger.read(Stream.PERMITS)]
+    assert kinds.count("revoked") == 1
+    assert desk.live == set()
+
+
+def test_what_nobody_had_to_ask_for_is_ended_again_where_that_was_not_written(books_of: Any, desk: Desk) -> None:
+    books = books_of()
+    lease = books.planned()
+    books.lending.ending.revoke(lease)
+    assert reason_of(lambda: books.lending.ending.revoke(lease)) is Reason.UNAVAILABLE
+    books.now += RECORDING_MS
     books.lending.ending.revoke(lease)
     assert desk.asked == []
