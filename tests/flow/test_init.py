@@ -20,6 +20,7 @@ from forestall import catalogue, cli
 from forestall.core.effects import Confidence, Effect
 from forestall.home import Home
 from tests.evidence import require_verified
+from tests.flow.test_remote import served
 from tests.mcpkit.home import stop
 from tests.unit.setup import scripted
 
@@ -119,3 +120,73 @@ def test_a_tool_that_changes_after_review_is_quarantined_and_said(
     shown = capsys.readouterr().out
     assert "s/look changed (what it takes, gives or hints); quarantined" in shown
     assert "+ inputSchema.properties.also: {}" in shown
+
+
+# -- servers that are reached by URL
+
+
+def remote(tmp_path: Path, **servers: Any) -> Path:
+    path = tmp_path / ".mcp.json"
+    path.write_text(json.dumps({"mcpServers": servers}, indent=2))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["events", "json"])
+def test_a_remote_server_is_listed_and_put_behind_the_gateway(
+    home: Home, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served(kind) as url:
+        file = remote(tmp_path, full={"type": "http", "url": url, "timeout": 60})
+        before = file.read_bytes()
+        assert cli.main(["init", "--home", str(home.root), str(file), "--apply"]) == 77
+        assert f"full           connects to {url}" in capsys.readouterr().err
+        assert not home.root.joinpath("catalogue").exists()
+        assert cli.main(["init", "--home", str(home.root), str(file), "--yes", "--accept", "--apply"]) == 0
+        known = catalogue.load(home.catalogue)
+        assert known.find("full/echo") is not None
+        assert cli.main(["status", "--home", str(home.root), str(file)]) == 0
+        assert "guarded       full" in capsys.readouterr().out
+        waits = call(file, "full", "echo", {"text": "hello"})
+        assert waits.structured_content["reason"] == "needs_approval"
+        assert cli.main(["init", "--home", str(home.root), str(file), "--yes"]) == 0, "and listed again"
+        own = '@id("own") permit (principal, action == Action::"full/echo", resource);'
+        (home.policy / "own.cedar").write_text(own)
+        stop(home)
+        said = call(file, "full", "echo", {"text": "hello"})
+        assert (said.is_error, "hello" in said.content[0].text) == (False, True)
+        assert cli.main(["init", "--home", str(home.root), str(file), "--undo"]) == 0
+    assert file.read_bytes() == before
+
+
+def test_headers_list_the_tools_and_are_not_lost(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, seen = "pX7wkZq93kLmNtR5", tmp_path / "seen"
+    monkeypatch.setenv("FAR_TOKEN", secret)
+    with served("events", secret, SEEN=str(seen)) as url, served("events") as free:
+        file = remote(
+            tmp_path,
+            full={"type": "http", "url": url, "headers": {"Authorization": "Bearer ${FAR_TOKEN}"}},
+            bare={"url": url},
+            free={"url": free},
+        )
+        before = json.loads(file.read_text())["mcpServers"]
+        assert cli.main(["init", "--home", str(home.root), str(file), "--yes", "--apply"]) == 69
+    shown = capsys.readouterr()
+    assert "with Authorization" in shown.err
+    assert "not guarded: its headers (Authorization) would be lost" in shown.out
+    assert "bare           failed: the server answered with the status 401: it wants a credential" in shown.out
+    assert secret not in shown.out + shown.err
+    after = json.loads(file.read_text())["mcpServers"]
+    assert after["full"] == before["full"]
+    assert after["bare"] == before["bare"]
+    assert "its client may log in there by itself (OAuth)" in shown.out
+    assert after["free"]["args"][-3:] == ["--url", free, "free"]
+    assert catalogue.load(home.catalogue).find("full/echo") is not None
+    sent = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert {one["verb"] for one in sent if "authorization" in one} >= {"POST", "DELETE"}, "and the session was ended"
+    everything = b"".join(one.read_bytes() for one in home.root.rglob("*") if one.is_file())
+    assert secret.encode() not in everything
+    capsys.readouterr()
+    assert cli.main(["status", "--home", str(home.root), str(file)]) == 1
+    assert "NOT GUARDED   full           its headers" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from forestall.cli import WrongCommandLine
 from forestall.home import Home
 from forestall.setup import backup, client, steps, tell
 from forestall.setup.client import Configuration, Server
-from forestall.setup.listing import Limits
+from forestall.setup.listing import REMOTE_FIRST_S, Limits
 from forestall.setup.review import Wishes
 from forestall.setup.token import printable
 
@@ -23,12 +23,13 @@ NOT_CONSENTED = 77
 EPILOG = """\
 examples:
   forestall init                      ask before each command, propose a catalogue and a policy
-  forestall init --apply              the same, and start every server through the gateway from now on
+  forestall init --apply              the same, and put the gateway before every server from now on
   forestall init --yes --json         without questions, for scripts that have read the commands
   forestall init --accept             take what is proposed as reviewed
   forestall init --undo               restore the client's configuration, byte for byte
 
-Listing a server's tools runs its command, so nothing is started without consent.
+Listing a server's tools runs its command, or sends its URL a request with the headers of its entry, so nothing is
+started or asked without consent.
 Files that are there already are kept: new tools are appended, changes are shown.
 
 exit codes: 0 done; 69 a server failed, the others are done; 77 nobody was there to consent; 78 a file is wrong
@@ -40,10 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add = parser.add_argument
     add("file", nargs="?", default=".mcp.json", metavar="FILE", help="the client's configuration (else ./.mcp.json)")
-    add("--yes", action="store_true", help="consent to starting every command in it")
+    add("--yes", action="store_true", help="consent to starting every command in it, and to asking every address")
     add("--accept", action="store_true", help="declare every proposal for a tool that was never reviewed")
     add("--accept-change", action="append", default=[], metavar="TOOL", help="take this tool's changed definition")
-    add("--apply", action="store_true", help="rewrite FILE so that every server starts through the gateway")
+    add("--apply", action="store_true", help="rewrite FILE so that the gateway stands before every server")
     add("--undo", action="store_true", help="restore FILE as it was before --apply")
     add("--force", action="store_true", help="with --undo: lose what was changed in FILE since")
     add("--json", action="store_true", help="write one JSON object")
@@ -54,13 +55,13 @@ def run(args: argparse.Namespace) -> int:
     if args.undo:
         return _undo(home, args)
     configuration = client.read(Path(args.file))
-    consent = _consent(steps.startable(configuration), args)
+    consent = _consent(steps.listable(configuration), args)
     if consent is None:
         return NOT_CONSENTED
     wishes = Wishes(args.accept, frozenset(args.accept_change), time.strftime("%Y-%m-%d"))
     outcomes = steps.take_in(home, configuration, _telling(consent), wishes)
     written = steps.write_policy(home)
-    kept = _apply(home, configuration) if args.apply else None
+    kept = _apply(home, configuration, outcomes) if args.apply else None
     if args.json:
         print(json.dumps(_data(configuration, outcomes, written, kept), ensure_ascii=False, indent=2))
     else:
@@ -84,15 +85,16 @@ def _undo(home: Home, args: argparse.Namespace) -> int:
 
 
 def _consent(servers: Sequence[Server], args: argparse.Namespace) -> Callable[[Server], bool] | None:
-    """Answers whether a server may be started; None where nobody can be asked."""
+    """Answers whether a server may be started, or asked; None where nobody can be asked."""
     if not servers:
         return lambda _: False
-    print(f"Listing the tools of the servers in {args.file} runs these commands:\n", file=sys.stderr)
-    print("\n".join(tell.command_lines(servers)), end="\n\n", file=sys.stderr, flush=True)
+    what = "runs these commands" if all(server.command for server in servers) else "runs, or connects to"
+    print(f"Listing the tools of the servers in {args.file} {what}:\n", file=sys.stderr)
+    print("\n".join(tell.consent_lines(servers)), end="\n\n", file=sys.stderr, flush=True)
     if args.yes:
         return lambda _: True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        print("Nothing was started: nobody is here to consent. Read them, then add --yes.", file=sys.stderr)
+        print("Nothing was started or asked: nobody is here to consent. Read them, then add --yes.", file=sys.stderr)
         return None
     return _ask(servers)
 
@@ -103,7 +105,8 @@ def _telling(consented: Callable[[Server], bool]) -> Callable[[Server], bool]:
     def told(server: Server) -> bool:
         starts = consented(server)
         if starts:
-            wait = f"Listing {printable(server.name)} (at most {Limits().first:.0f} s) ..."
+            seconds = REMOTE_FIRST_S if server.url is not None else Limits().first
+            wait = f"Listing {printable(server.name)} (at most {seconds:.0f} s) ..."
             print(wait, file=sys.stderr, flush=True)
         return starts
 
@@ -125,9 +128,10 @@ def _ask(servers: Sequence[Server]) -> Callable[[Server], bool]:
 
 
 def _answer(server: Server) -> str:
+    verb = "Start" if server.url is None else "Ask"
     while True:
         print(
-            f"Start {printable(server.name)}? [y]es, [n]o, [a]ll the rest, [q]uit asking: ",
+            f"{verb} {printable(server.name)}? [y]es, [n]o, [a]ll the rest, [q]uit asking: ",
             end="",
             file=sys.stderr,
         )
@@ -137,9 +141,9 @@ def _answer(server: Server) -> str:
             return line.strip()[:1].lower() or "q"
 
 
-def _apply(home: Home, configuration: Configuration) -> Path | None:
+def _apply(home: Home, configuration: Configuration, outcomes: Sequence[steps.Outcome]) -> Path | None:
     """The backup; None where every server that can be guarded already is."""
-    names = steps.guardable(configuration)
+    names = steps.guardable(configuration, outcomes)
     return backup.apply(home, configuration, names, backup.gateway_command(home, sys.argv[0])) if names else None
 
 

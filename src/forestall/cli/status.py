@@ -76,7 +76,7 @@ def _lines(state: State) -> Iterator[str]:
 def _server_line(state: State, server: Server) -> str:
     name = f"{printable(server.name):<14}"
     if server.guarded_as is None:
-        return f"  NOT GUARDED   {name} {printable(server.obstacle) or 'run `forestall init --apply`'}"
+        return f"  NOT GUARDED   {name} {printable(server.obstacle or server.left) or 'run `forestall init --apply`'}"
     tools = state.tools_of(server.guarded_as)
     assumed = sum(tool.confidence is not Confidence.DECLARED for tool in tools)
     said = f"{len(tools)} tools" if tools else "no tool is known, so none can be called; run `forestall init`"
@@ -179,7 +179,7 @@ def _configuration(configuration: Configuration) -> dict[str, Any]:
             {
                 "name": server.name,
                 "guarded": server.guarded_as is not None,
-                "obstacle": server.obstacle or None,
+                "obstacle": server.obstacle or server.left or None,
                 "tokens": list(find_tokens(server)),
             }
             for server in configuration.servers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from forestall.catalogue.statement import require_server_name
 from forestall.core.errors import InvalidInput, SetupError, Unavailable
 from forestall.setup.document import Member, Node, line_of, parse
+from forestall.setup.far import Address
 from forestall.setup.process import Command
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -20,6 +21,19 @@ MAX_BYTES = 16 * 1024 * 1024
 
 _TABLES = ("mcpServers", "servers")
 """What clients call the table of servers: most of them, and VS Code."""
+
+_STREAMABLE = (None, "http", "streamable-http", "streamableHttp")
+"""What clients call Streamable HTTP in `type`; most need no `type` beside a `url`."""
+
+_CARRIED = frozenset(
+    {"type", "url", "headers", "description", "disabled", "enabled", "timeout", "alwaysAllow", "autoApprove", "trust"}
+    | {"name", "includeTools", "excludeTools", "tools", "gallery", "version", "env", "cwd"}
+)
+"""Members that mean the same to a server that is started. Of any other nobody knows what would be lost with it."""
+
+TOKEN_IN_URL = re.compile(
+    r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|[?&](token|key|api_?key|access_token|secret|sig)=[^&]", re.IGNORECASE
+)
 
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _FOLDERS = re.compile(r"\$\{(?:workspaceFolder|cwd)\}")
@@ -43,11 +57,17 @@ class Server:
     gateway: tuple[str, ...] = ()
     """The words that start its gateway, up to its name."""
     obstacle: str = ""
-    """Why it cannot be put behind the gateway; empty where it can."""
+    """Why it can neither be listed nor put behind the gateway; empty where it can."""
+    left: str = ""
+    """Why it is left as it is, though its tools can be listed: what would be lost; empty where nothing would."""
 
     @property
     def guardable(self) -> bool:
-        return not self.obstacle and self.guarded_as is None
+        return not self.obstacle and not self.left and self.guarded_as is None
+
+    @property
+    def listable(self) -> bool:
+        return not self.obstacle and bool(self.command or self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +84,10 @@ class Configuration:
         `start`: the command of a gateway up to the server's name. There is no `--` before the server's command: it
         would end the options of a client that adds some of its own behind `args`, as the inspector does.
         """
-        text = self.text
+        text, remote = self.text, {server.name for server in self.servers if server.url is not None}
         for name in sorted(names, key=lambda name: self._nodes[name].start, reverse=True):
-            text = _guard(text, self._nodes[name], [*start, name])
+            node = self._nodes[name]
+            text = _guard_remote(text, node, start, name) if name in remote else _guard(text, node, [*start, name])
         return text
 
 
@@ -110,9 +131,10 @@ def _server(text: str, name: str, member: Member) -> Server:
     said = _Said(name, line, values)
     environment, headers = said.texts_by_name("env"), said.texts_by_name("headers")
     directory, url = said.text("cwd"), said.text("url")
-    if url is not None or said.text("type") in ("http", "sse", "streamable-http", "streamableHttp"):
-        obstacle = "it is reached by URL, and this version guards only servers that a client starts (stdio)"
-        return Server(name, line, (), environment, directory, url, headers, obstacle=obstacle)
+    if url is not None or said.text("type") in ("sse", *_STREAMABLE[1:]):
+        obstacle = _obstacle(name) or _remote_obstacle(said, url or "")
+        left = "" if obstacle else _left(values, url or "")
+        return Server(name, line, (), environment, directory, url, headers, obstacle=obstacle, left=left)
     command = said.text("command")
     if not command:
         said.fail("has neither `command` nor `url`")
@@ -120,9 +142,46 @@ def _server(text: str, name: str, member: Member) -> Server:
     gateway, inner = _unwrap(words)
     guarded_as = gateway[-1] if gateway else None
     obstacle = "" if gateway else _obstacle(name)
+    url = _url_of(gateway)
     return Server(
-        name, line, inner, environment, directory, guarded_as=guarded_as, gateway=gateway[:-1], obstacle=obstacle
+        name, line, inner, environment, directory, url, guarded_as=guarded_as, gateway=gateway[:-1], obstacle=obstacle
     )
+
+
+def _remote_obstacle(said: _Said, url: str) -> str:
+    kind = said.text("type")
+    if kind == "sse":
+        return (
+            "it is reached over HTTP with SSE (`type: sse`), which MCP has replaced and Forestall does not speak; name "
+            "its Streamable HTTP address, with `type: http`, if it has one"
+        )
+    if kind not in _STREAMABLE:
+        return f"its `type` is {kind!r:.80}, and its `url` is for `http`"
+    if not url or said.values.get("command") is not None:
+        return "it has both `command` and `url`" if url else "its `type` is for a `url`, and it has none"
+    return "" if "${" in url else _url_obstacle(url)
+
+
+def _url_obstacle(url: str) -> str:
+    from forestall.pep.mcp.remote import Url  # HTTP is not light
+
+    try:
+        Url.parse(url)
+    except SetupError as error:
+        return f"its address cannot be used: {error}"
+    return ""
+
+
+def _left(values: Mapping[str, Any], url: str) -> str:
+    """What the gateway's command line could not say, or would say to everybody."""
+    give = "give it as a credential (docs/credentials/placing.md), take it out here, and run this again"
+    if headers := ", ".join(values.get("headers") or ()):
+        return f"its headers ({headers}) would be lost, since the gateway sends no others than a credential's; {give}"
+    if TOKEN_IN_URL.search(url):
+        return f"its URL seems to hold a token, which every user of the machine could read in the command; {give}"
+    if lost := ", ".join(f"`{name}`" for name in values if name not in _CARRIED):
+        return f"its {lost} would be lost, which a server that is started has not; take it out here if it may go"
+    return ""
 
 
 def _obstacle(name: str) -> str:
@@ -140,8 +199,16 @@ def _unwrap(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if ours and words[at] == "gateway":
             name = _after_options(words, at + 1)
             inner = name + 2 if words[name + 1 : name + 2] == ("--",) else name + 1
+            if len(words) == name + 1 and _url_of(words) is not None:
+                return words, ()
             return (words[: name + 1], words[inner:]) if len(words) > inner else ((), words)
     return (), words
+
+
+def _url_of(gateway: tuple[str, ...]) -> str | None:
+    """Where a gateway's server is, if it is remote."""
+    joined = next((word.partition("=")[2] for word in gateway if word.startswith("--url=")), None)
+    return gateway[gateway.index("--url") + 1] if "--url" in gateway[:-1] else joined
 
 
 def _after_options(words: tuple[str, ...], at: int) -> int:
@@ -205,14 +272,46 @@ def _guard(text: str, server: Node, words: Sequence[str]) -> str:
     return text
 
 
+def _guard_remote(text: str, server: Node, start: Sequence[str], name: str) -> str:
+    """The text with the gateway as one server's `command` and `args`, in the place of its `url`."""
+    assert server.members is not None
+    url, kind = server.members["url"], server.members.get("type")
+    first, *words = map(json.dumps, (*start, "--url"))
+    words += [text[url.node.start : url.node.end], json.dumps(name)]
+    gap = text[len(text[: url.start].rstrip(" \t\r\n")) : url.start] or " "
+    edits = [(url.start, url.node.end, f'"command": {first},{gap}"args": [{", ".join(words)}]')]
+    if kind is not None:
+        edits.append((kind.node.start, kind.node.end, '"stdio"'))
+    for begin, end, new in sorted(edits, reverse=True):
+        text = text[:begin] + new + text[end:]
+    return text
+
+
 def expand(server: Server, configuration: Path) -> Command:
     """The command as the client would start it: `${VARIABLE}` and the folder's name replaced.
 
     Raises:
         Unavailable: it needs something that only the client can ask for.
     """
+    folder, value = _folder(configuration), _valued(configuration)
+    environment = {name: value(text) for name, text in server.environment.items()}
+    directory = folder / value(server.directory) if server.directory else folder
+    return Command(tuple(map(value, server.command)), environment, directory)
+
+
+def expand_address(server: Server, configuration: Path) -> Address:
+    """Where a remote server is, and with which headers the client would ask it. Raises as `expand`."""
+    value = _valued(configuration)
+    return Address(value(server.url or ""), {name: value(text) for name, text in server.headers.items()})
+
+
+def _folder(configuration: Path) -> Path:
     base = configuration.parent
-    folder = base.parent if base.name.startswith(".") else base
+    return base.parent if base.name.startswith(".") else base
+
+
+def _valued(configuration: Path) -> Callable[[str], str]:
+    folder = _folder(configuration)
 
     def value(text: str) -> str:
         text = _FOLDERS.sub(lambda _: str(folder), text)
@@ -223,9 +322,7 @@ def expand(server: Server, configuration: Path) -> Command:
             raise Unavailable(f"its configuration needs {left[0]}, which is not set here")
         return text
 
-    environment = {name: value(text) for name, text in server.environment.items()}
-    directory = folder / value(server.directory) if server.directory else folder
-    return Command(tuple(map(value, server.command)), environment, directory)
+    return value
 
 
 def _from_environment(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""What tools a server has: a small MCP client that starts a server, lists its tools, and ends it.
+"""What tools a server has: a small MCP client that starts a server, or connects to one, lists its tools, and ends it.
 
 It speaks both eras: the handshake of up to 2025-11-25 first, and where a server refuses that, 2026-07-28.
 """
@@ -9,17 +9,21 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from forestall.catalogue.read import MAX_DEPTH, by_name
 from forestall.catalogue.statement import Definition
 from forestall.core.canonical import parse
 from forestall.core.errors import InvalidInput, SetupError, Unavailable
 from forestall.core.pin import as_doubles
+from forestall.setup.far import Address, Far, Unanswered
 from forestall.setup.process import MAX_LINE, Command, Process
 
 HANDSHAKE = "2025-11-25"
 STATELESS = "2026-07-28"
+
+REMOTE_FIRST_S = 30.0
+"""Until a remote server's first answer: nothing is downloaded for it."""
 
 MAX_PAGES = 200
 MAX_TOOLS = 5000
@@ -66,6 +70,10 @@ class Listing:
     tools: Mapping[str, Definition]
 
 
+class WantsCredential(Unavailable):
+    """A remote server answers nobody without one."""
+
+
 class _Refused(Exception):
     """The server answered with an error."""
 
@@ -80,18 +88,49 @@ def list_tools(command: Command, limits: Limits | None = None) -> Listing:
         Unavailable: it does not start, does not answer in time, or sends what is not MCP; says which.
     """
     with Process(command) as process:
-        conversation = _Conversation(process, limits or Limits())
+        return _listing(process, limits or Limits())
+
+
+def list_remote(address: Address, limits: Limits | None = None) -> Listing:
+    """Connect to a server, list all its tools, end the session.
+
+    Raises:
+        WantsCredential: it wants one that its entry does not have.
+        Unavailable: it cannot be reached, refuses, does not answer in time, or sends what is not MCP; says which, and
+            nothing of what its headers hold.
+    """
+    from forestall.pep.mcp.remote import WANTS_CREDENTIAL  # HTTP is not light
+
+    with Far(address) as far:
         try:
-            return conversation.listing()
-        except _Refused as refusal:
-            raise Unavailable(f"the server refuses to list its tools: {str(refusal)!a}") from None
-        except SetupError as error:
-            raise Unavailable(f"the server's list of tools cannot be used: {error}") from None
+            return _listing(far, limits or Limits(first=REMOTE_FIRST_S))
+        except Unavailable as error:
+            kind = WantsCredential if str(error).endswith(WANTS_CREDENTIAL) else Unavailable
+            raise kind(address.without_secrets(str(error))) from None
+
+
+def _listing(channel: Channel, limits: Limits) -> Listing:
+    try:
+        return _Conversation(channel, limits).listing()
+    except _Refused as refusal:
+        raise Unavailable(f"the server refuses to list its tools: {str(refusal)!a}") from None
+    except SetupError as error:
+        raise Unavailable(f"the server's list of tools cannot be used: {error}") from None
+
+
+class Channel(Protocol):
+    """Lines to a server, and from it."""
+
+    def write(self, line: bytes) -> None: ...
+
+    def read(self, deadline: float) -> bytes | None:
+        """None where the deadline, in `time.monotonic` seconds, came first. Raises Unanswered, Unavailable."""
+        ...
 
 
 class _Conversation:
-    def __init__(self, process: Process, limits: Limits) -> None:
-        self._process = process
+    def __init__(self, channel: Channel, limits: Limits) -> None:
+        self._channel = channel
         self._limits = limits
         self._next_id = 1
         self._changed = False
@@ -134,7 +173,7 @@ class _Conversation:
     def _settles_differently(self) -> bool:
         """Does the server say, right after the list, that it has changed?"""
         deadline = time.monotonic() + self._limits.settle
-        while not self._changed and (line := self._process.read(deadline)) is not None:
+        while not self._changed and (line := self._read(deadline)) is not None:
             self._hear(_message(line))
         return self._changed
 
@@ -148,7 +187,7 @@ class _Conversation:
         number, self._next_id = self._next_id, self._next_id + 1
         self._send({"id": number, "method": method, "params": {**params, **self._meta()}})
         deadline = time.monotonic() + seconds
-        while (line := self._process.read(deadline)) is not None:
+        while (line := self._read(deadline, number)) is not None:
             message = _message(line)
             if message.get("id") != number or "method" in message:
                 self._hear(message)
@@ -160,6 +199,15 @@ class _Conversation:
                 raise Unavailable(f"the server's answer to {method} has no result")
         raise Unavailable(f"the server did not answer {method} within {seconds:g} s")
 
+    def _read(self, deadline: float, number: int = 0) -> bytes | None:
+        """The next line, for whoever waits for the answer to the request of this number."""
+        while True:
+            try:
+                return self._channel.read(deadline)
+            except Unanswered as over:
+                if over.number == number:
+                    raise Unavailable(str(over)) from None
+
     def _meta(self) -> dict[str, Any]:
         """What every request of the stateless era carries (2026-07-28, `_meta`)."""
         if not self._stateless:
@@ -168,7 +216,7 @@ class _Conversation:
         return {"_meta": {f"{_META}{name}": value for name, value in values.items()}}
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        self._process.write(json.dumps({"jsonrpc": "2.0", **message}).encode())
+        self._channel.write(json.dumps({"jsonrpc": "2.0", **message}).encode())
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         """A notification, or a request of the server's: it gets an answer, so that it does not wait for one."""

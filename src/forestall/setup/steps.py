@@ -10,11 +10,20 @@ from forestall import catalogue, config
 from forestall.core.errors import ForestallError, PolicyInvalid, SetupError, Unavailable
 from forestall.home import Home
 from forestall.pep.blocking import Connection
-from forestall.setup.client import Configuration, Server, expand
+from forestall.setup.client import Configuration, Server, expand, expand_address
 from forestall.setup.files import make_directory
-from forestall.setup.listing import Limits, list_tools
+from forestall.setup.listing import Limits, WantsCredential, list_remote, list_tools
+from forestall.setup.process import Command
 from forestall.setup.review import Review, Wishes, review
 from forestall.setup.starter import write_schema, write_starter, write_tests
+
+LOGIN = (
+    "its client may log in there by itself (OAuth), which would be lost; lend the gateway a credential for it "
+    "(docs/credentials/placing.md), or name a header in the entry so that its tools can be listed"
+)
+
+NOWHERE = Command(())
+"""What starts a server that somebody else runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +34,14 @@ class Outcome:
     review: Review | None = None
     failure: ForestallError | None = None
     declined: bool = False
-    """It was not started, because nobody consented, or because it is not started by the client at all."""
+    """It was not asked, because nobody consented, or because it cannot be."""
+
+    @property
+    def left(self) -> str:
+        """Why `--apply` leaves its entry as it is; empty where it does not."""
+        if self.server.guarded_as is None and not self.server.left and isinstance(self.failure, WantsCredential):
+            return LOGIN
+        return self.server.left
 
     @property
     def name(self) -> str:
@@ -47,9 +63,9 @@ class Written:
     exit_code: int = field(default=0)
 
 
-def startable(configuration: Configuration) -> tuple[Server, ...]:
-    """The servers that listing starts a command for."""
-    return tuple(server for server in configuration.servers if server.command and not server.obstacle)
+def listable(configuration: Configuration) -> tuple[Server, ...]:
+    """The servers that listing starts a command for, or connects to."""
+    return tuple(server for server in configuration.servers if server.listable)
 
 
 def take_in(
@@ -61,10 +77,10 @@ def take_in(
 ) -> list[Outcome]:
     """List each consented server's tools and write what is new of them. One that fails does not stop the others."""
     make_directory(home.catalogue)
-    starts = startable(configuration)
+    listed = listable(configuration)
     return [
         _take_in(home, configuration, server, wishes, limits)
-        if server in starts and consented(server)
+        if server in listed and consented(server)
         else Outcome(server, declined=True)
         for server in configuration.servers
     ]
@@ -74,9 +90,12 @@ def _take_in(
     home: Home, configuration: Configuration, server: Server, wishes: Wishes, limits: Limits | None
 ) -> Outcome:
     try:
+        name = server.guarded_as or server.name
+        if server.url is not None:
+            listing = list_remote(expand_address(server, configuration.path), limits)
+            return Outcome(server, review(home.catalogue, name, NOWHERE, listing, wishes))
         command = expand(server, configuration.path)
         listing = list_tools(command, limits)
-        name = server.guarded_as or server.name
         return Outcome(server, review(home.catalogue, name, command, listing, wishes))
     except (Unavailable, SetupError) as error:
         return Outcome(server, failure=error)
@@ -116,5 +135,7 @@ def exit_code(outcomes: Iterable[Outcome], written: Written) -> int:
     return max([written.exit_code, *(outcome.failure.exit_code for outcome in outcomes if outcome.failure)], default=0)
 
 
-def guardable(configuration: Configuration) -> Sequence[str]:
-    return [server.name for server in configuration.servers if server.guardable]
+def guardable(configuration: Configuration, outcomes: Iterable[Outcome]) -> Sequence[str]:
+    """Those that lose nothing by it, as far as is known."""
+    left = {outcome.server.name for outcome in outcomes if outcome.left}
+    return [server.name for server in configuration.servers if server.guardable and server.name not in left]

@@ -14,17 +14,20 @@ from forestall.core.effects import groups, highest
 from forestall.setup.client import Configuration, Server
 from forestall.setup.review import Changed, Review
 from forestall.setup.steps import Outcome, Written
-from forestall.setup.token import find_tokens, printable, shown_command
+from forestall.setup.token import find_tokens, printable, shown_command, shown_url
 
 WIDTH = 14
 """Characters for a server's name, before what is said of it."""
 
 
-def command_lines(servers: Sequence[Server]) -> Iterator[str]:
-    """Each command that would be started, with the names of the variables that it gets."""
+def consent_lines(servers: Sequence[Server]) -> Iterator[str]:
+    """Each command that would be started, and each address that would be asked, with the names of the variables, or of
+    the headers, that it gets.
+    """
     for server in servers:
-        names = ", ".join(sorted(server.environment))
-        yield f"  {_name(server.name)}{shown_command(server)}" + (f"   with {printable(names)}" if names else "")
+        names = ", ".join(sorted(server.environment if server.url is None else server.headers))
+        what = shown_command(server) if server.url is None else f"connects to {shown_url(server)}"
+        yield f"  {_name(server.name)}{what}" + (f"   with {printable(names)}" if names else "")
 
 
 def outcome_lines(outcome: Outcome) -> Iterator[str]:
@@ -36,10 +39,12 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
     else:
         yield f"  {name}{_summary(outcome.review)}"
         yield from _review_lines(outcome.name, outcome.review)
+    if outcome.left:
+        yield f"      not guarded: {printable(outcome.left)}"
 
 
 def _not_started(server: Server) -> str:
-    return f"not guarded: {printable(server.obstacle)}" if server.obstacle else "not started"
+    return f"not guarded: {printable(server.obstacle)}" if server.obstacle else "not asked"
 
 
 def _name(name: str) -> str:
@@ -112,7 +117,7 @@ def next_lines(outcomes: Sequence[Outcome], catalogue: Path, file: str, *, appli
     if applied:
         yield f"Restart the client. `{init} --undo` takes it back; `forestall status` shows what is guarded."
     elif any(outcome.server.guardable for outcome in outcomes):
-        yield f"Next: `{init} --apply` starts every server through the gateway."
+        yield f"Next: `{init} --apply` puts the gateway before every server."
 
 
 def as_data(outcome: Outcome) -> dict[str, Any]:
@@ -120,7 +125,7 @@ def as_data(outcome: Outcome) -> dict[str, Any]:
     data: dict[str, Any] = {
         "server": server.name,
         "guarded": server.guarded_as is not None,
-        "obstacle": server.obstacle or None,
+        "obstacle": server.obstacle or outcome.left or None,
         "tokens": list(find_tokens(server)),
         "failure": str(outcome.failure) if outcome.failure else None,
         "listed": outcome.review is not None,

@@ -8,7 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from forestall.setup.client import Server
+from forestall.setup.client import TOKEN_IN_URL, Server
 
 _NAME = re.compile(
     r"token(?!s|izer)|secret|passw(or)?d|passphrase|credential|(api|access|private)[_-]?key"
@@ -18,9 +18,6 @@ _NAME = re.compile(
 _PREFIX = re.compile(
     r"gh[opsur]_|github_pat_|glpat-|sk-|[rs]k_(live|test)_|xox[abeprs]-|A(KIA|SIA)[A-Z0-9]|AIza|ya29\.|eyJ[A-Za-z0-9_-]{8}"
     r"|hf_|npm_|pypi-|dop_v1_|shpat_|sq0|AGE-SECRET-KEY-|-----BEGIN|Bearer .|Basic ."
-)
-_IN_URL = re.compile(
-    r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|[?&](token|key|api_?key|access_token|secret|sig)=[^&]", re.IGNORECASE
 )
 _REFERENCE = re.compile(r"\s*\$\{[^}]*\}\s*|")
 _RANDOM = re.compile(r"[A-Za-z0-9+=_.-]{20,}")
@@ -37,7 +34,7 @@ def find_tokens(server: Server) -> tuple[str, ...]:
         for name, value in values.items()
         if _is_secret(name, value)
     )
-    in_url = ("its URL",) if server.url and _IN_URL.search(server.url) else ()
+    in_url = ("its URL",) if server.url and TOKEN_IN_URL.search(server.url) else ()
     return tuple(dict.fromkeys((*named, *in_url, *(place for _, place in _secret_words(server.command)))))
 
 
@@ -48,6 +45,16 @@ def shown_command(server: Server) -> str:
         name, equals, _value = words[number].partition("=")
         words[number] = f"{name}=***" if words[number].startswith("-") and equals else "***"
     return printable(shlex.join(words))
+
+
+def shown_url(server: Server) -> str:
+    """Where it is, without what seems to be a secret: all of the address that is not its host and path."""
+    url = server.url or ""
+    if not TOKEN_IN_URL.search(url):
+        return printable(url)
+    scheme, _, rest = url.partition("://")
+    place = rest.partition("?")[0]
+    return printable(f"{scheme}://{place.rpartition('@')[2]}{'?***' if '?' in rest else ''}")
 
 
 def printable(text: str) -> str:
@@ -78,7 +85,7 @@ def _is_secret(name: str, value: str) -> bool:
         and not value.startswith(("/", "~", "./"))
         and value not in ("true", "false")
     )
-    return named or bool(_PREFIX.match(value) or _IN_URL.search(value)) or _looks_random(value)
+    return named or bool(_PREFIX.match(value) or TOKEN_IN_URL.search(value)) or _looks_random(value)
 
 
 def _looks_random(value: str) -> bool:

@@ -103,7 +103,7 @@ def test_one_that_fails_does_not_stop_the_others(place: Place, capsys: pytest.Ca
     place.configure(
         dead=server("dies"),
         gone={"command": "forestall-has-no-such-command"},
-        web={"url": "https://example.com/mcp"},
+        web={"type": "sse", "url": "https://example.com/mcp"},
         mail=server(),
     )
     assert place.init("--yes", "--apply") == 69
@@ -173,7 +173,7 @@ def test_a_changed_tool_is_shown_until_it_is_accepted_by_name(place: Place, caps
 
 
 def test_it_answers_a_program(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    place.configure(mail=server(), web={"url": "https://me:pass@example.com/mcp"})
+    place.configure(mail=server(), web={"type": "sse", "url": "https://me:pass@example.com/mcp"})
     assert place.init("--yes", "--json", "--apply") == 0
     text = capsys.readouterr().out
     data = json.loads(text)
@@ -226,7 +226,7 @@ def test_no_file_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_configuration_without_servers_needs_no_consent(place: Place) -> None:
-    place.configure(web={"url": "https://example.com"})
+    place.configure(web={"type": "sse", "url": "https://example.com"})
     assert place.init() == 0
     assert (place.home / "policy" / "starter.cedar").is_file()
 

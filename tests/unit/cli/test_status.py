@@ -40,14 +40,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 def test_it_says_what_is_guarded_and_what_is_not(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.configure(
-        files={"command": "x", "env": {"A_TOKEN": "s3cr3t"}}, open={"command": "y"}, web={"url": "https://example.com"}
+        files={"command": "x", "env": {"A_TOKEN": "s3cr3t"}},
+        open={"command": "y"},
+        web={"type": "sse", "url": "https://example.com"},
     )
     place.guard("files")
     assert place.status() == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert "guarded files 4 tools" in shown
     assert "NOT GUARDED open run `forestall init --apply`" in shown
-    assert "NOT GUARDED web it is reached by URL" in shown
+    assert "NOT GUARDED web it is reached over HTTP with SSE" in shown
     assert "NOT GUARDED tools of Claude Code's own (Bash, Edit," in shown
     assert "Decision point not running" in shown
     assert "4 in own.cedar" in shown

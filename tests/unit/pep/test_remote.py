@@ -9,7 +9,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import Message
 from types import SimpleNamespace
 from typing import Any
@@ -228,7 +228,8 @@ def test_a_server_that_demands_one_for_ever_is_asked_twice() -> None:
     again = head("401 Unauthorized", "text/html", DEMAND, "DPoP-Nonce: n2")
     with answering(ASKED_FOR_IT, again) as (port, asked):
         heard, whys = said(f"http://127.0.0.1:{port}/", proofs=spoken)
-    assert (heard, len(asked), whys) == ([], 2, ["The server answered with the status 401"])
+    assert (heard, len(asked)) == ([], 2)
+    assert "the status 401" in whys[0]
 
 
 def test_what_is_bound_to_no_key_gets_no_proof_and_no_second_attempt() -> None:
@@ -301,3 +302,59 @@ def test_whatever_a_stream_holds_nothing_is_raised_and_every_message_is_one_line
 @given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_json_says_the_same_on_one_line(value: object) -> None:
     assert json.loads(one_line(json.dumps(value, indent=1).encode())) == value
+
+
+@pytest.mark.parametrize("how", ["ended", "cancelled"])
+def test_a_server_that_goes_on_talking_is_hung_up_on(how: str) -> None:
+    """Also one that says that it will close its connection, whose answer then has the socket."""
+    full, hung_up = threading.Event(), threading.Event()
+    line = b'data: {"jsonrpc":"2.0","method":"n","params":"' + b"x" * 10_000 + b'"}\n\n'
+
+    def talk() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            request_on(connection)
+            connection.sendall(head(kind="text/event-stream"))
+            with suppress(OSError):
+                connection.setblocking(False)
+                while True:
+                    connection.send(line)
+            full.set()
+            with suppress(OSError):
+                connection.setblocking(True)
+                while True:
+                    connection.sendall(line)
+            hung_up.set()
+
+    async def whole() -> list[bytes]:
+        heard: list[bytes] = []
+        done = asyncio.Event()
+        nothing: Callable[[], None] = lambda: None  # noqa: E731
+        far = Remote(
+            Url.parse(f"http://127.0.0.1:{listener.getsockname()[1]}/"),
+            NOTHING_LENT,
+            prove=no_proof,
+            on_line=heard.append,
+            on_done=lambda *_: done.set(),
+            on_room=nothing,
+            on_end=nothing,
+        )
+        meta = {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}
+        far.send(json.dumps({"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": meta}).encode())
+        async with asyncio.timeout(60):
+            assert await asyncio.to_thread(full.wait, 60)
+            if how == "cancelled":
+                cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
+                far.send(json.dumps(cancel).encode())
+                far.pause(False)
+                await done.wait()
+            far.signal(9)
+            await far.exited
+        return heard
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=talk, daemon=True)
+        thread.start()
+        assert asyncio.run(whole()) == [], "nothing of what waits in the socket"
+        assert hung_up.wait(60)
+        thread.join()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forestall.core.errors import SetupError, Unavailable
-from forestall.setup.client import Configuration, expand, read
+from forestall.setup.client import Configuration, expand, expand_address, read
 
 GATEWAY = ("/opt/forestall", "gateway", "--home", "/h")
 
@@ -40,12 +40,112 @@ def test_it_reads_the_other_name_of_the_table(tmp_path: Path) -> None:
     assert configuration.servers[0].command == ("x",)
 
 
-@pytest.mark.parametrize("kind", [{"url": "https://x"}, {"type": "http", "url": "https://x"}, {"type": "sse"}])
-def test_a_server_by_url_is_not_guarded(tmp_path: Path, kind: dict[str, str]) -> None:
-    (server,) = one(tmp_path, **kind).servers
-    assert not server.guardable
+URL = "https://tools.example/mcp"
+REMOTE = ("/opt/forestall", "gateway", "--home", "/h", "--url")
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"type": "sse", "url": URL}, "HTTP with SSE"),
+        ({"type": "sse"}, "HTTP with SSE"),
+        ({"type": "http"}, "it has none"),
+        ({"type": "http", "url": ""}, "it has none"),
+        ({"type": "ws", "url": URL}, "its `type` is 'ws'"),
+        ({"type": "stdio", "url": URL}, "its `type` is 'stdio'"),
+        ({"url": URL, "command": "x"}, "both `command` and `url`"),
+        ({"url": "http://tools.example/mcp"}, "for this machine alone"),
+        ({"url": "https://me:pass@tools.example/mcp"}, "no user, no password"),
+        ({"url": "ftp://tools.example/"}, "whole address"),
+        ({"url": "https://a b/"}, "no user, no password"),
+    ],
+    ids=str,
+)
+def test_an_address_that_no_gateway_can_speak_to_is_an_obstacle(
+    tmp_path: Path, entry: dict[str, str], says: str
+) -> None:
+    (server,) = one(tmp_path, **entry).servers
+    assert (server.guardable, server.listable, server.guarded_as) == (False, False, None)
+    assert says in server.obstacle
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"headers": {"Authorization": "Bearer s3cr3t", "X-Tenant": "a"}}, "(Authorization, X-Tenant) would be lost"),
+        ({"headers": {"X-Tenant": "${TENANT}"}}, "(X-Tenant) would be lost"),
+        ({"url": f"{URL}?api_key=s3cr3t"}, "every user of the machine could read"),
+        ({"oauth": {"clientId": "a"}, "headersHelper": "x"}, "`oauth`, `headersHelper` would be lost"),
+    ],
+    ids=str,
+)
+def test_what_the_gateway_could_not_carry_leaves_the_entry_as_it_is(
+    tmp_path: Path, more: dict[str, Any], says: str
+) -> None:
+    (server,) = one(tmp_path, **{"type": "http", "url": URL, **more}).servers
+    assert (server.guardable, server.listable, server.obstacle) == (False, True, "")
+    assert says in server.left
+    assert "s3cr3t" not in server.left
+
+
+FAR_LAYOUTS = {
+    "spread": '{\n  "mcpServers": {\n    "git": {\n      "type": "http",\n      "url": "%s"\n    }\n  }\n}\n',
+    "tight": '{"mcpServers":{"git":{"url":"%s","type":"streamable-http"}}}',
+    "alone": '{"servers": {"git": {"url": "%s"}}, "inputs": []}',
+    "escaped": '{"mcpServers": {"git": {"disabled": false, "url": "%s", "headers": {}, "timeout": 5}}}',
+}
+
+
+@pytest.mark.parametrize("layout", FAR_LAYOUTS)
+def test_a_remote_server_is_put_behind_the_gateway_and_nothing_else_differs(tmp_path: Path, layout: str) -> None:
+    shown = URL.replace("/", "\\/") if layout == "escaped" else URL
+    before = written(tmp_path, FAR_LAYOUTS[layout] % shown)
+    assert before.servers[0].guardable
+    after = written(tmp_path, before.guard(["git"], GATEWAY), "after.json")
+    (server,) = after.servers
+    assert (server.guarded_as, server.url, server.command) == ("git", URL, ())
+    assert (server.gateway, server.guardable, server.listable) == ((*REMOTE, URL), False, True)
+    (was,), (now,) = (
+        next(value for name, value in json.loads(one.text).items() if name != "inputs").values()
+        for one in (before, after)
+    )
+    assert now == {
+        **{name: value for name, value in was.items() if name not in {"url", "type"}},
+        **({"type": "stdio"} if "type" in was else {}),
+        "command": GATEWAY[0],
+        "args": [*GATEWAY[1:], "--url", URL, "git"],
+    }
+    assert after.guard([], GATEWAY) == after.text
+
+
+def test_both_kinds_are_put_behind_it_at_once(tmp_path: Path) -> None:
+    text = json.dumps({"mcpServers": {"far": {"url": URL}, "near": {"command": "x", "url": None}}}, indent=1)
+    before = written(tmp_path, text)
+    after = written(tmp_path, before.guard(["far", "near"], GATEWAY), "after.json")
+    assert [(one.guarded_as, one.url, one.command) for one in after.servers] == [
+        ("far", URL, ()),
+        ("near", None, ("x",)),
+    ]
+
+
+@pytest.mark.parametrize("words", [["--url", URL], [f"--url={URL}"]])
+def test_a_gateway_before_an_address_is_known(tmp_path: Path, words: list[str]) -> None:
+    (server,) = one(tmp_path, command="forestall", args=["gateway", *words, "git"]).servers
+    assert (server.guarded_as, server.url, server.gateway) == ("git", URL, ("forestall", "gateway", *words))
+    (server,) = one(tmp_path, command="forestall", args=["gateway", "git"]).servers
     assert server.guarded_as is None
-    assert "URL" in server.obstacle
+
+
+def test_an_address_is_expanded_as_the_client_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENANT", "acme")
+    entry = {"url": "https://${TENANT}.example/${PLACE:-mcp}", "headers": {"X-Tenant": "${TENANT}"}}
+    (server,) = one(tmp_path, **entry).servers
+    assert not server.obstacle
+    address = expand_address(server, tmp_path / "f")
+    assert (address.url, address.headers) == ("https://acme.example/mcp", {"X-Tenant": "acme"})
+    (server,) = one(tmp_path, url="https://${input:host}/").servers
+    with pytest.raises(Unavailable, match="input:host"):
+        expand_address(server, tmp_path / "f")
 
 
 def test_a_name_that_cannot_be_a_servers_is_an_obstacle(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import asyncio
 import base64
 import json
 import signal
+import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +46,9 @@ END_WITHIN_S = 2.0
 """Seconds for the end of a session to be told."""
 
 CANCELLED = "notifications/cancelled"
+
+WANTS_CREDENTIAL = "it wants a credential, or another one"
+"""The end of what is said of a server that answers 401 or 403."""
 
 Headers = tuple[tuple[str, str], ...]
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
@@ -111,6 +116,8 @@ class Post:
     message: Mapping[str, Any] = field(repr=False)
     bound: str = ""
     """Of the credential in the headers that goes with a proof, its name."""
+    is_cut: bool = False
+    """Nobody waits for its answer any more. Whoever keeps sending is still heard by a socket that is shut."""
 
     @property
     def id(self) -> Id | None:
@@ -161,8 +168,10 @@ class Remote:
         self._closing = self._ended = False
         self._session = self._version = self._modern = ""
         self._listening = False
-        self._open: dict[HTTPConnection, Post | None] = {}
-        """And what each is for; None of the server's own stream."""
+        self._open: dict[socket.socket, Post | None] = {}
+        """And what each is for; None of the server's own stream. Not the connections: where a server says that it will
+        close, its answer has the socket, and the connection none.
+        """
         self._lock = threading.Lock()
         self._flow = threading.Event()
         self._stop = threading.Event()
@@ -195,9 +204,10 @@ class Remote:
         request = params.get("requestId") if isinstance(params, dict) else None
         self._queue = deque(post for post in self._queue if post.id is None or post.id != request)
         with self._lock:
-            found = [one for one, post in self._open.items() if post is not None and post.id == request]
-        for connection in found:
-            _shut(connection)
+            found = [(one, post) for one, post in self._open.items() if post is not None and post.id == request]
+        for opened, post in found:
+            post.is_cut = True
+            _shut(opened)
 
     def discard(self) -> None:
         self._queue.clear()
@@ -230,9 +240,9 @@ class Remote:
         self._flow.set()
         self._queue.clear()
         with self._lock:
-            connections = list(self._open)
-        for connection in connections:
-            _shut(connection)
+            found = list(self._open)
+        for opened in found:
+            _shut(opened)
         if self._session:
             threading.Thread(target=self._farewell, daemon=True).start()
         else:
@@ -322,15 +332,17 @@ class Remote:
             with self._answered(ask, post) as answer:
                 for line in _lines(answer):
                     self._flow.wait()
+                    if post.is_cut or self._stop.is_set():
+                        break
                     self._say(self._heard, post, line, answer.getheader("Mcp-Session-Id", ""))
                 if answer.status >= 300:
-                    why = f"The server answered with the status {answer.status}"
+                    why = _status_said(answer.status)
         except _Refused as error:
             why = str(error)
         except NoProof:
             why = "The decision point made no proof for the request's credential, so it was not sent"
         except (OSError, HTTPException, ValueError) as error:
-            why = f"The server cannot be reached ({type(error).__name__})"
+            why = _failure_said(error)
         self._say(self._done, post, why)
 
     def _listen(self) -> None:
@@ -342,6 +354,8 @@ class Remote:
                     return
                 for line in _lines(answer):
                     self._flow.wait()
+                    if self._stop.is_set():
+                        break
                     self._say(self._heard, None, line, "")
             self._stop.wait(LISTEN_AGAIN_S)
 
@@ -361,30 +375,33 @@ class Remote:
                 if ask.bound:
                     headers = {**headers, PROOF: self._prove(ask.bound, ask.method, self._url.whole, used)}
                 connection.request(ask.method, self._url.path, ask.body, dict(headers))
-                answer = connection.getresponse()
-                given = nonce_of(answer) if ask.bound else None
-                self._nonce = given or self._nonce
-                if attempt == 1 and given not in {None, used} and demands_nonce(answer):
-                    continue
-                yield answer
-                return
+                with connection.getresponse() as answer:
+                    given = nonce_of(answer) if ask.bound else None
+                    self._nonce = given or self._nonce
+                    if attempt == 1 and given not in {None, used} and demands_nonce(answer):
+                        continue
+                    yield answer
+                    return
 
     @contextmanager
     def _connected(self, post: Post | None, *, last: bool) -> Iterator[HTTPConnection]:
         """A connection that `signal` can end from another thread; but not the last one, which it has asked for."""
         connection = self._connection(END_WITHIN_S if last else CONNECT_WITHIN_S)
+        opened: socket.socket | None = None
         try:
             connection.connect()
             if not last:
-                connection.sock.settimeout(ANSWER_WITHIN_S)
+                opened = connection.sock
+                opened.settimeout(ANSWER_WITHIN_S)
                 with self._lock:
-                    self._open[connection] = post
+                    self._open[opened] = post
                 if self._stop.is_set():  # it was ended meanwhile
                     raise ConnectionAbortedError
             yield connection
         finally:
-            with self._lock:
-                self._open.pop(connection, None)
+            if opened is not None:
+                with self._lock:
+                    self._open.pop(opened, None)
             connection.close()
 
     def _connection(self, timeout: float) -> HTTPConnection:
@@ -397,14 +414,33 @@ class _Refused(Exception):
     """What the server answered is no answer. `str()` says why, in words of ours."""
 
 
+def _status_said(status: int) -> str:
+    said = f"The server answered with the status {status}"
+    if status in {401, 403}:
+        return f"{said}: {WANTS_CREDENTIAL}"
+    if status in {404, 405, 406, 415}:
+        return f"{said}: nothing takes messages of MCP there (Streamable HTTP)"
+    return f"{said}: a redirect, which is not followed; name the address that it leads to" if status < 400 else said
+
+
+def _failure_said(error: Exception) -> str:
+    """Without what the other side says, but for what is wrong with its certificate."""
+    said = f"The server cannot be reached ({type(error).__name__})"
+    if reason := getattr(error, "verify_message", ""):
+        return f"{said}: its certificate is not one that this machine trusts: {reason}"
+    return f"{said}: its name is not known" if isinstance(error, socket.gaierror) else said
+
+
 _FAILURES = (OSError, HTTPException, ValueError, NoProof, _Refused)
 
 
-def _shut(connection: HTTPConnection) -> None:
-    import socket
-
-    with suppress(OSError, AttributeError):
-        connection.sock.shutdown(socket.SHUT_RDWR)
+def _shut(opened: socket.socket) -> None:
+    """Whoever waits on it hears that nothing more comes. When it is closed, the other side is told at once, also where
+    that was kept from sending: its kernel would go on asking for room for a minute.
+    """
+    with suppress(OSError):
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        opened.shutdown(socket.SHUT_RDWR)
 
 
 def _verified() -> Any:
