@@ -8,7 +8,7 @@ import h11
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from forestall.server.http.reader import Message, Reader, Refusal
+from forestall.server.http.reader import Message, NotTaken, Reader
 
 PIECES = [
     b"GET / HTTP/1.1\r\n",
@@ -40,7 +40,7 @@ def read_all(chunks: list[bytes]) -> list[Message | int]:
         while True:
             try:
                 message = reader.next()
-            except Refusal as refusal:
+            except NotTaken as refusal:
                 return [*found, int(refusal.status)]
             if message is None:
                 break

@@ -23,7 +23,7 @@ from forestall.core.errors import ForestallError, InvalidInput
 from forestall.core.reason import Reason
 from forestall.port import Waiting
 from forestall.run import run_async
-from forestall.server.frames import MAX_TEXT, frame_id
+from forestall.server.frames import MAX_TEXT, frame_id, shown
 from forestall.wire import Parts, handlers
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ async def _deny(parts: Parts, person: Person, hold: str, why: str) -> dict[str, 
     if not why.strip():
         raise NotDone("Say why, for the ledger.")
     seen, _ = await _see(parts, held)
-    flow = decline(seen, person.approver, _one_line(why), secrets.token_hex(16), parts.now())
+    flow = decline(seen, person.approver, shown(why), secrets.token_hex(16), parts.now())
     await _record(parts, flow, person, held)
     if parts.state.fate_of(held.shown.hold) == "used":
         raise NotDone("It was recorded, and came too late: an approval of others was used before.")
@@ -257,7 +257,3 @@ def _text(frame: Mapping[str, Any], name: str, default: str | None = None) -> st
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise InvalidInput(f"`{name}` is not a text of at most {MAX_TEXT} characters.")
     return value
-
-
-def _one_line(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -294,6 +294,8 @@ class Calls:
 
     def _token(self, permit: Permit, action: Action, at: int) -> str | None:
         """For a server that demands one. Bound to the key of this connection's enforcement point, and to no other."""
+        if self._parts.permits.demanded(permit.tool) is None:
+            return None
         subject = self._connection.subject
         assert subject is not None
         key, epoch = self._connection.key, self._parts.state.epoch

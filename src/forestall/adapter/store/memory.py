@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from forestall.adapter.store.holds import Holds
-from forestall.adapter.store.orders import Given, Orders
+from forestall.adapter.store.orders import Given, OrdersGiven
 from forestall.adapter.store.rows import Leased, Unsettled, given_of, label_of, used_of
 from forestall.adapter.store.spending import ONE_TASK_MORE, amounts_of, spend, unspend, used_by_call
 from forestall.adapter.store.taken import Taken
@@ -35,7 +35,7 @@ _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 @dataclass(slots=True)
 class Memory:
     trees: Trees = field(default_factory=Trees)
-    orders: Orders = field(default_factory=Orders)
+    orders: OrdersGiven = field(default_factory=OrdersGiven)
     holds: Holds = field(default_factory=Holds)
     undecided: Undecided = field(default_factory=Undecided)
     used: Used = field(default_factory=Used)

@@ -26,7 +26,7 @@ class Given:
 
 
 @dataclass(slots=True)
-class Orders:
+class OrdersGiven:
     epoch: int = 0
     """How many were taken in."""
     changed: set[Target] = field(default_factory=set)

@@ -15,8 +15,8 @@ The rules, in the order of the code:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from forestall.core.canonical import digest
@@ -44,6 +44,7 @@ from forestall.pep.mcp.want import (
     ServerGone,
     Talk,
     Tell,
+    Want,
 )
 
 ATTEMPTS = 3
@@ -138,39 +139,20 @@ def govern(
     """
     names = named(references, call.arguments) if references else NO_META
     for _ in range(ATTEMPTS):
-        try:
-            yield Ready(listed=True, meta=call.meta)
-            if not call.wanted():
-                return None
-            copies: Copies = (yield Bind(names)) if names else NO_COPIES
-            if not call.wanted():
-                return None
-            pin, generation = definitions.pin(call.name), definitions.generation
-            ask = {"type": "ask", "tool": call.tool, "pin": pin, "arguments": call.arguments, **told(copies)}
-            answer = yield Tell(ask)
-        except Lost:
-            return _denied(call, Reason.UNAVAILABLE)
-        except Ended as ended:
-            return _denied(call, ended.reason)
-        except Late:
-            return _denied(
-                call, Reason.DEADLINE, "The server's list of tools, or the decision, took too long. Nothing was done."
-            )
-        except ServerGone as gone:
-            return _denied(call, Reason.DEADLINE, f"{gone}. Nothing was done.")
-        if answer["type"] != "permit":
-            return denial.refusal(call.id, denial.decision_in(answer), modern=call.modern) if call.wanted() else None
-        permit, lent = _permit(answer), _lent(answer, call, remote=remote)
-        used = chosen(copies, permit.get("refs", {}))
+        decided = yield from _decide(call, definitions, names)
+        if not isinstance(decided, _Decided):
+            return decided
+        permit, lent = _permit(decided.answer), _lent(decided.answer, call, remote=remote)
+        used = chosen(decided.copies, permit.get("refs", {}))
         if not permit:
             return _denied(call, Reason.UNAVAILABLE)
-        stale = generation != definitions.generation or pin != definitions.pin(call.name)
+        stale = decided.generation != definitions.generation or decided.pin != definitions.pin(call.name)
         if (
             call.wanted()
             and not stale
             and lent is not None
             and used is not None
-            and _is_for(permit, call, pin, wall())
+            and _is_for(permit, call, decided.pin, wall())
             and (sign is not None or "token" not in permit)
             and burn(permit["id"], permit["expires_at"])
         ):
@@ -182,6 +164,45 @@ def govern(
         if not stale:
             return _denied(call, Reason.UNAVAILABLE)
     return _denied(call, Reason.TOOL_CHANGED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """The decision point permits it, of the tool as it was when it was asked."""
+
+    answer: Mapping[str, Any] = field(repr=False)
+    pin: str
+    generation: int
+    copies: Copies
+
+
+def _decide(
+    call: Call, definitions: Definitions, names: Mapping[str, str]
+) -> Generator[Want, Any, _Decided | bytes | None]:
+    """Have it decided; or what the client is told instead, if anything."""
+    try:
+        yield Ready(listed=True, meta=call.meta)
+        if not call.wanted():
+            return None
+        copies: Copies = (yield Bind(names)) if names else NO_COPIES
+        if not call.wanted():
+            return None
+        pin, generation = definitions.pin(call.name), definitions.generation
+        ask = {"type": "ask", "tool": call.tool, "pin": pin, "arguments": call.arguments, **told(copies)}
+        answer = yield Tell(ask)
+    except Lost:
+        return _denied(call, Reason.UNAVAILABLE)
+    except Ended as ended:
+        return _denied(call, ended.reason)
+    except Late:
+        return _denied(
+            call, Reason.DEADLINE, "The server's list of tools, or the decision, took too long. Nothing was done."
+        )
+    except ServerGone as gone:
+        return _denied(call, Reason.DEADLINE, f"{gone}. Nothing was done.")
+    if answer["type"] == "permit":
+        return _Decided(answer, pin, generation, copies)
+    return denial.refusal(call.id, denial.decision_in(answer), modern=call.modern) if call.wanted() else None
 
 
 def _shown(permit: Mapping[str, Any], sign: Sign | None) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import h11
 
 from forestall.server.http.message import Request, Response
-from forestall.server.http.reader import Message, Reader, Refusal
+from forestall.server.http.reader import Message, NotTaken, Reader
 from forestall.server.http.router import Router, bare
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             message = self._reader.next()
-        except Refusal as refusal:
+        except NotTaken as refusal:
             self._refuse(refusal.status)
             return
         if message is None:

@@ -32,7 +32,7 @@ _TARGET = re.compile(r"/[!-\"$->@-~]*(\?[!-\"$-~]*)?")
 _CONTROL = re.compile(rb"[\0\r\n]")
 
 
-class Refusal(Exception):
+class NotTaken(Exception):
     """What came is no request that is taken. What follows it on the connection has no meaning."""
 
     def __init__(self, status: HTTPStatus) -> None:
@@ -80,7 +80,7 @@ class Reader:
         """The next request, if all of it is there.
 
         Raises:
-            Refusal: it is none, or larger than it may be. The connection has to end.
+            NotTaken: it is none, or larger than it may be. The connection has to end.
         """
         if self._head is None:
             end = self._find_end()
@@ -105,58 +105,58 @@ class Reader:
         self.wire.start_next_cycle()
 
     def _find_end(self) -> int | None:
-        """Where the head ends. Raises Refusal as soon as it cannot become one, or is too long."""
+        """Where the head ends. Raises NotTaken as soon as it cannot become one, or is too long."""
         start = max(self._looked_at - len(END), 0)
         found = self._buffer.find(END, start)
         stop = len(self._buffer) if found < 0 else found + len(END)
         line = self._buffer.find(b"\n", start, stop)
         while line >= 0:
             if line == 0 or self._buffer[line - 1] != 0x0D:
-                raise Refusal(HTTPStatus.BAD_REQUEST)
+                raise NotTaken(HTTPStatus.BAD_REQUEST)
             line = self._buffer.find(b"\n", line + 1, stop)
         if stop > self._max_head:
-            raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise NotTaken(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         self._looked_at = stop
         return None if found < 0 else stop
 
     def _read_head(self, data: bytes) -> _Head:
         lines = data[: -len(END)].split(b"\r\n")
         if any(not line or _CONTROL.search(line) or line[:1] in {b" ", b"\t"} for line in lines):
-            raise Refusal(HTTPStatus.BAD_REQUEST)
+            raise NotTaken(HTTPStatus.BAD_REQUEST)
         if len(lines) - 1 > MAX_HEADERS:
-            raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise NotTaken(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         # before h11, which would merge two lengths and put a coding before a length
         headers = [(name.lower(), value) for name, _, value in (line.partition(b":") for line in lines[1:])]
         lengths = [value.strip(b" \t") for name, value in headers if name == b"content-length"]
         if any(name == b"transfer-encoding" for name, _ in headers):
-            raise Refusal(HTTPStatus.BAD_REQUEST if lengths else HTTPStatus.LENGTH_REQUIRED)
+            raise NotTaken(HTTPStatus.BAD_REQUEST if lengths else HTTPStatus.LENGTH_REQUIRED)
         if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)):
-            raise Refusal(HTTPStatus.BAD_REQUEST)
+            raise NotTaken(HTTPStatus.BAD_REQUEST)
         self.wire.receive_data(data)
         request = self._next_event()
         if not isinstance(request, h11.Request):
-            raise Refusal(HTTPStatus.BAD_REQUEST)
+            raise NotTaken(HTTPStatus.BAD_REQUEST)
         return self._checked(request)
 
     def _checked(self, request: h11.Request) -> _Head:
         if request.http_version != b"1.1":
-            raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+            raise NotTaken(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         target, headers = request.target.decode("ascii"), _headers(request.headers)
         if not _TARGET.fullmatch(target) or "host" not in headers:
-            raise Refusal(HTTPStatus.BAD_REQUEST)
+            raise NotTaken(HTTPStatus.BAD_REQUEST)
         length = int(headers.get("content-length", "0"))
         if length > self._max_body:
-            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            raise NotTaken(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         expects = headers.get("expect")
         if expects is not None and expects.lower() != "100-continue":
-            raise Refusal(HTTPStatus.EXPECTATION_FAILED)
+            raise NotTaken(HTTPStatus.EXPECTATION_FAILED)
         return _Head(request.method.decode("ascii"), target, headers, length, expects is not None)
 
     def _next_event(self) -> object:
         try:
             return self.wire.next_event()
         except h11.RemoteProtocolError as error:
-            raise Refusal(HTTPStatus(error.error_status_hint)) from None
+            raise NotTaken(HTTPStatus(error.error_status_hint)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +173,6 @@ def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     for name, value in pairs:
         key, text = name.decode("ascii").lower(), value.decode("latin-1")
         if not _VALUE.fullmatch(text) or (key in found and key not in MAY_COME_AGAIN):
-            raise Refusal(HTTPStatus.BAD_REQUEST)
+            raise NotTaken(HTTPStatus.BAD_REQUEST)
         found[key] = f"{found[key]}, {text}" if key in found else text
     return found

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from forestall.server.http.reader import Message, Reader, Refusal
+from forestall.server.http.reader import Message, NotTaken, Reader
 
 GOOD = b"POST /token?a=b HTTP/1.1\r\nHost: forestall.example\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -18,7 +18,7 @@ def read(data: bytes, **limits: int) -> Message | None:
 
 
 def refused(data: bytes, status: int, **limits: int) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(NotTaken) as caught:
         read(data, **limits)
     assert caught.value.status == status
 
@@ -122,7 +122,7 @@ FIRST = {
 
 @pytest.mark.parametrize("line", FIRST.values(), ids=FIRST)
 def test_request_lines_that_are_none(line: bytes) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(NotTaken) as caught:
         read(line + b"\r\nHost: h\r\n\r\n")
     assert caught.value.status in {400, 505}
 
