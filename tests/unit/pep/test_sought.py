@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Collection, Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +69,40 @@ def test_what_two_have_is_looked_for_until_both_are_over() -> None:
         sought.add(str(number), [secret(number)], until=None, now=NOW)
         sought.end(str(number))
     assert found(sought, 0)
+
+
+class _Collecting(Collection[str]):
+    """While it is read, what nobody has any more is collected: a call that was dropped ends its credential."""
+
+    def __init__(self, sought: Sought) -> None:
+        self._sought = sought
+
+    def __iter__(self) -> Iterator[str]:
+        self._sought.end("dropped")
+        yield secret(1)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __contains__(self, one: object) -> bool:
+        return one == secret(1)
+
+
+def test_an_end_may_be_told_at_any_moment_of_the_same_thread() -> None:
+    sought = Sought()
+    sought.add("dropped", [secret(0)], until=None, now=NOW)
+    adding = threading.Thread(target=lambda: sought.add("other", _Collecting(sought), until=None, now=NOW), daemon=True)
+    adding.start()
+    adding.join(30)
+    assert not adding.is_alive()
+    assert found(sought, 0)
+    assert found(sought, 1)
+    for number in range(2, MAX_OVER + 3):
+        sought.add(str(number), [secret(number)], until=None, now=NOW)
+        sought.end(str(number))
+    sought.add("more", [secret(9_999)], until=None, now=NOW)
+    assert not found(sought, 0)
+    assert found(sought, 1)
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from(["call", "task", "end"])), max_size=120))
