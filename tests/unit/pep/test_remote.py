@@ -248,7 +248,8 @@ def test_without_a_proof_nothing_is_sent() -> None:
 
 @pytest.mark.parametrize(("own", "shown"), [((), 1), ((("authorization", "Bearer x"),), 0), ((("X-Key", "x"),), 1)])
 def test_a_proof_goes_with_the_token_that_it_is_for(own: Any, shown: int) -> None:
-    standing = Lent((Placed(Where.HEADER, "Authorization", "DPoP t"),), (), "standing")
+    placed = Placed(Where.HEADER, "Authorization", "DPoP t"), Placed(Where.HEADER, "X-Key", "y")
+    standing = Lent(placed, (), "standing")
 
     async def once() -> None:
         nothing: Callable[[], None] = lambda: None  # noqa: E731

@@ -285,7 +285,8 @@ class Remote:
 
     def _bound(self, post: Post) -> str:
         """Of what it goes with, that which wants a proof: only `Authorization` can be it."""
-        return post.bound or (self._standing.bound if self._kept(post) == self._standing.headers else "")
+        kept = {name.lower() for name, _ in self._kept(post)}
+        return post.bound or (self._standing.bound if "authorization" in kept else "")
 
     def _own(self, method: str, **more: str) -> Ask:
         """A request that carries no message."""
