@@ -32,6 +32,11 @@ class Proving:
             raise CannotDo(Reason.UNAVAILABLE, "there is no such credential that is bound to a key")
         return held.secret.prove(method, url, nonce)
 
+    def lives(self, name: str) -> bool:
+        """May a proof be made of it yet?"""
+        held = self._holdings.by_name.get(name)
+        return held is not None and not _is_over(self._holdings, held)
+
 
 def while_it_lives(holdings: Holdings, held: Held, prove: Prove) -> Prove:
     """The prover, for whoever is lent the credential."""
@@ -40,7 +45,11 @@ def while_it_lives(holdings: Holdings, held: Held, prove: Prove) -> Prove:
 
 def _prove(holdings: Holdings, held: Held, prove: Prove, method: str, url: str, nonce: str | None) -> str:
     with holdings.lock:
-        is_over = held.condemned or held.is_given_back or holdings.now() >= held.until
+        is_over = _is_over(holdings, held)
     if is_over:
         raise CannotDo(Reason.UNAVAILABLE, f"the credential of `{held.made_by.name}` is over")
     return prove(method, url, nonce)
+
+
+def _is_over(holdings: Holdings, held: Held) -> bool:
+    return bool(held.condemned) or held.is_given_back or holdings.now() >= held.until

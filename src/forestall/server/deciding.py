@@ -288,7 +288,7 @@ class Calls:
         pending.timer = self._connection.loop.call_later(limit, self._give_up, pending, "there was no report in time")
         self.counts.permitted += 1
         heed(self._point, self._grant, self.watch.permitted(pending.action))
-        note_bound(self._connection.bound, credential)
+        note_bound(self._connection.bound, credential, self._parts.lending.proving.lives)
         self._connection.send(permit_frame(pending.frame, ask.permit, at, credential, token))
         return outcome
 

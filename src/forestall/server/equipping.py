@@ -77,7 +77,7 @@ def _send(connection: Connection, number: int, decided: Lease | Deny | Hold) -> 
             connection.point.complain(error.detail)
             decided = Deny(decided.permit, error.reason)
         else:
-            note_bound(connection.bound, credential)
+            note_bound(connection.bound, credential, connection.point.parts.lending.proving.lives)
             connection.send({"type": "equipped", "id": number, "lease": decided.name, "credential": credential})
             return
     if isinstance(decided, Deny) and decided.reason is Reason.UNAVAILABLE and decided.detail:

@@ -5,7 +5,7 @@ Whoever was lent the credential on this very connection gets one for each reques
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from forestall.core.ask import CannotDo
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from forestall.server.connection import Connection
 
 MAX_BOUND = 4096
-"""Names that a connection may ask proofs for. The oldest make room: those of calls that ended long ago."""
+"""Names that a connection may ask proofs for. Those of calls that ended make room, and only then the oldest."""
 
 
-def note_bound(names: dict[str, None], credential: Mapping[str, Any] | None) -> None:
+def note_bound(names: dict[str, None], credential: Mapping[str, Any] | None, lives: Callable[[str], bool]) -> None:
     """The connection is sent this credential; if it is bound, proofs for it are the connection's from now on."""
     if credential is None or "bound" not in credential:
         return
-    while len(names) >= MAX_BOUND:
-        del names[next(iter(names))]
+    if len(names) >= MAX_BOUND:
+        for name in [name for name in names if not lives(name)] or [next(iter(names))]:
+            del names[name]
     names[credential["bound"]] = None
 
 

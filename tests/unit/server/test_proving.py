@@ -94,7 +94,24 @@ def test_the_names_that_a_connection_may_ask_for_are_bounded(monkeypatch: pytest
     monkeypatch.setattr(proving, "MAX_BOUND", 2)
     names: dict[str, None] = {}
     for name in ("one", "two", "three"):
-        note_bound(names, {"bound": name})
-    note_bound(names, {"placed": []})
-    note_bound(names, None)
+        note_bound(names, {"bound": name}, lambda _: True)
+    note_bound(names, {"placed": []}, lambda _: True)
+    note_bound(names, None, lambda _: True)
     assert list(names) == ["two", "three"]
+
+
+def test_what_lives_does_not_make_room_for_what_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "MAX_BOUND", 2)
+
+    async def scenario(hand: Hand) -> None:
+        ours = await hand.connect()
+        name = (await equipped(hand, ours))["credential"]["bound"]
+        lives = hand.parts.lending.proving.lives
+        for call in ("one", "two", "three"):
+            note_bound(ours.bound, {"bound": call}, lives)
+        assert list(ours.bound) == [name, "three"]
+        assert "proof" in proof(hand, ours, name)
+        hand.parts.lending.ending.condemn([name], "killed")
+        assert not lives(name)
+
+    play(home, scenario)
