@@ -104,6 +104,30 @@ def test_only_the_making_of_a_role_does_not_wait_for_the_disk(shop: Shop) -> Non
     broker.close()
 
 
+def test_an_end_is_on_disk_also_where_the_server_is_told_not_to_wait(shop: Shop) -> None:
+    """Else a server that fails brings back a role of which the books say that it is gone."""
+    with shop.admin() as admin:
+        admin.execute("ALTER SYSTEM SET synchronous_commit = off")
+        admin.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+    shop.cluster.stop()
+    shop.cluster.start()
+    broker = shop.broker()
+    made = issued(broker, "made")
+    with shop.admin() as admin:
+        admin.execute("CHECKPOINT")
+    broker.revoke(made)
+    shop.cluster.kill()
+    shop.cluster.start()
+    there = shop.roles()
+    with shop.admin() as admin:
+        admin.execute("ALTER SYSTEM RESET ALL")
+    shop.cluster.stop()
+    shop.cluster.start()
+    shop.clear()
+    broker.close()
+    assert there == set()
+
+
 def test_somebody_ended_the_brokers_sessions(shop: Shop) -> None:
     broker = shop.broker()
     made = issued(broker, "kept")

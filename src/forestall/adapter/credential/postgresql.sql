@@ -327,6 +327,10 @@ DECLARE
   prepared text[];
 BEGIN
   PERFORM forestall.require_own(lease_role);
+  -- Also where the server is told not to wait for its disk: what `lock` has done is there before this is.
+  IF current_setting('synchronous_commit') = 'off' THEN
+    PERFORM set_config('synchronous_commit', 'local', true);
+  END IF;
   SELECT oid INTO role FROM pg_roles WHERE rolname = lease_role AND NOT rolcanlogin;
   IF NOT FOUND THEN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = lease_role) THEN
