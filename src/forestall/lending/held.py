@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from forestall.adapter.credential.work import Workers
+from forestall.core.ask import CannotDo
 from forestall.core.model import Grant, Lease, Permit, Risk, Scope, Secret
 from forestall.core.reason import Reason
 from forestall.credentials import CredentialClass, Credentials, close_all
@@ -96,6 +100,9 @@ class Holdings:
         self._former = list(former)
         """Of which something may still be alive, though the settings say otherwise by now."""
         self._threads: dict[str, Threads] = {}
+        self._closer = Workers("closing", 1)
+        self._closing: Future[None] | None = None
+        """The last of what it was told."""
 
     def names(self) -> frozenset[str]:
         """Of those that the log has no end of."""
@@ -159,7 +166,9 @@ class Holdings:
         self.changed()
 
     def close_unused(self) -> None:
-        """Those that policy cannot name any more, and of which nothing is alive."""
+        """Those that policy cannot name any more, and of which nothing is alive. Does not wait for their brokers, which
+        may have a login to give back.
+        """
         if not self._former:
             return
         leases = self.state.leases()
@@ -172,7 +181,9 @@ class Holdings:
             for one in unused:
                 self._threads.pop(one.digest, None)
         brokers = {id(one.broker) for one in (*self.classes.values(), *self._former)}
-        close_all(one for one in unused if id(one.broker) not in brokers)
+        if gone := [one for one in unused if id(one.broker) not in brokers]:
+            with suppress(CannotDo):
+                self._closing = self._closer.do(partial(close_all, gone))
 
     def threads_of(self, one: CredentialClass) -> Threads:
         with self.lock:
@@ -183,6 +194,8 @@ class Holdings:
             return found
 
     def close(self) -> None:
+        if self._closing is not None:
+            wait([self._closing], self.patience_s)
         close_all((*self.classes.values(), *self._former))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from threading import Barrier, Event, Thread
+from threading import Barrier, Event, Thread, get_ident
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,6 +97,39 @@ def test_a_suspension_ends_it_though_its_task_was_resumed_before_anybody_looked(
     assert [one.name for one, _ in books.lending.living.due()] == [first.name]
     books.lending.ending.revoke(first)
     assert desk.live == {again.name}
+
+
+@pytest.mark.parametrize("fault", [None, OSError("the backend hung up")])
+def test_who_writes_the_end_of_a_former_classs_last_credential_does_not_wait_for_its_broker(
+    books_of: Any, fault: Exception | None
+) -> None:
+    """It may have a login to give back, and the loop that writes decides for everybody."""
+    books, asked, answers, closers = books_of(), Event(), Event(), list[int]()
+    one = books.lending.classes["desk"]
+
+    def close() -> None:
+        closers.append(get_ident())
+        asked.set()
+        if get_ident() != here:
+            answers.wait(WAIT_S)
+        closers.append(0)
+        if fault is not None:
+            raise fault
+
+    here = get_ident()
+    broker = SimpleNamespace(plan=one.broker.plan, issue=one.broker.issue, traits=one.broker.traits, close=close)
+    broker.revoke = one.broker.revoke
+    books.lending._holdings.classes = {"desk": replace(one, broker=broker)}
+    lease = books.issued()
+    books.lending.take({})
+    books.lending.ending.revoke(lease)
+    assert not asked.is_set()
+    books.write(revoked(lease, "done", NOW))
+    assert asked.wait(WAIT_S)
+    assert here not in closers
+    answers.set()
+    books.lending.close()
+    assert closers[1:] == [0], "and who ends the process waits for it"
 
 
 @pytest.mark.parametrize("scope", ["action", "task"])
