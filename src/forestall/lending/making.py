@@ -131,7 +131,7 @@ class Making:
             held = self._holdings.by_name.get(lease.name)
             if held is None or held.is_begun:
                 raise CannotDo(Reason.UNAVAILABLE, "A credential is issued once, after its plan.")
-            if held.condemned:
+            if held.condemned or held.is_given_back:
                 raise _ended_meanwhile(held)
             held.is_begun = held.is_asking = True
         try:
@@ -209,7 +209,8 @@ class Making:
 
 
 def _ended_meanwhile(held: Held) -> CannotDo:
-    return CannotDo(Reason.UNAVAILABLE, f"`{held.made_by.name}` was to be ended before it was there: {held.condemned}")
+    why = held.condemned or "it was given back"
+    return CannotDo(Reason.UNAVAILABLE, f"`{held.made_by.name}` was to be ended before it was there: {why}")
 
 
 def _narrowed(grant: Grant, one: CredentialClass) -> Grant:

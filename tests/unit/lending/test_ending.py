@@ -29,6 +29,17 @@ def test_what_was_certainly_never_asked_for_is_over_without_asking(books_of: Any
     assert desk.asked == []
 
 
+def test_what_was_ended_before_it_was_asked_for_is_never_asked_for(books_of: Any, desk: Desk) -> None:
+    """Its task was killed between its record and its making: else it would live on with its end written."""
+    books = books_of()
+    lease = books.planned()
+    books.write(closed(GRANT.task, "killed", NOW))
+    books.lending.ending.revoke(lease)
+    assert reason_of(lambda: books.lending.making.issue(lease)) is Reason.UNAVAILABLE
+    books.write(revoked(lease, "killed", NOW))
+    assert (desk.asked, desk.live) == ([], set())
+
+
 def test_what_has_ended_is_not_ended_twice(books_of: Any, desk: Desk) -> None:
     books = books_of()
     lease = books.issued()
