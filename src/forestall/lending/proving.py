@@ -1,7 +1,7 @@
 """Proofs for requests that carry a credential which is bound to a key (RFC 9449). The broker's prover has the key.
 
-None is made once the credential's end was asked for, whatever its backend says: what hears of no revocation gets no
-proof all the same.
+None is made once the credential's end was asked for, or its task is stopped or over, whatever its backend says: what
+hears of no revocation gets no proof all the same.
 """
 
 from __future__ import annotations
@@ -44,12 +44,15 @@ def while_it_lives(holdings: Holdings, held: Held, prove: Prove) -> Prove:
 
 
 def _prove(holdings: Holdings, held: Held, prove: Prove, method: str, url: str, nonce: str | None) -> str:
-    with holdings.lock:
-        is_over = _is_over(holdings, held)
-    if is_over:
+    if _is_over(holdings, held):
         raise CannotDo(Reason.UNAVAILABLE, f"the credential of `{held.made_by.name}` is over")
     return prove(method, url, nonce)
 
 
 def _is_over(holdings: Holdings, held: Held) -> bool:
-    return bool(held.condemned) or held.is_given_back or holdings.now() >= held.until
+    """Also where nobody has come to end it yet: whoever does may be waiting for another backend."""
+    state, task = holdings.state, held.lease.task
+    if state.stopped(task) is not None or state.find_grant(task) is None:
+        return True
+    with holdings.lock:
+        return bool(held.condemned) or held.is_given_back or holdings.now() >= held.until

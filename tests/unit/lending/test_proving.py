@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from forestall.core.entry import revoked
+from forestall.core.control import Order
+from forestall.core.entry import closed, revoked
 from forestall.core.model import Lease
 from forestall.core.reason import Reason
-from forestall.testing.world import NOW
+from forestall.testing.world import GRANT, NOW
 from tests.backends import Desk
 from tests.points import until
 from tests.unit.lending.books import PERMIT, SOON_S, Books, reason_of
@@ -60,6 +61,17 @@ def test_none_is_made_for_what_is_about_to_end(books_of: Any, desk: Desk, how: s
     assert reason_of(lambda: books.lending.proving.prove(lease.name, *REQUEST)) is Reason.UNAVAILABLE
     desk.fault()
     until(lambda: not books.lending.living.is_ending(lease.name))
+
+
+@pytest.mark.parametrize("how", ["killed", "suspended", "closed"])
+def test_none_is_made_once_its_task_is_stopped_or_over_whoever_has_looked_by_then(books_of: Any, how: str) -> None:
+    books = books_of('scope = "task"\nbound = true\nlifetime_s = 30\n')
+    lease = books.issued()
+    if how == "closed":
+        books.write(closed(GRANT.task, "done", NOW))
+    else:
+        books.order(Order.KILL if how == "killed" else Order.SUSPEND, "a" * 32)
+    none_is_made(books, lease)
 
 
 def test_none_is_made_for_what_is_bound_to_nothing_or_unknown(books_of: Any, desk: Desk) -> None:
