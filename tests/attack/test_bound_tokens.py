@@ -233,10 +233,10 @@ def test_a_function_makes_proofs_and_never_has_the_key(shared: Upstream, tmp_pat
         (d,) = [(int.from_bytes(one, "big") % (order - 1) + 1).to_bytes(32, "big") for one in drawn if len(one) == 40]
         place = Place(Where.HEADER, "Authorization", "DPoP {token}")
         whole = replace(made, place=place, secret=secret)
-        credential = lent(whole, sought := Sought())
+        credential = lent(whole, sought := Sought(), Clock()())
         frame = credential_json(whole)
         assert frame["bound"] == made.name
-        shown = repr((secret, whole, credential, dict(credential), frame, sought.__slots__, vars(broker)))
+        shown = repr((secret, whole, credential, dict(credential), frame, sought._wanted, vars(broker)))
         for form in (d.hex(), encode(d), base64.b64encode(d).decode(), str(int.from_bytes(d, "big"))):
             assert form not in shown
         assert set(credential) == {"token"}
