@@ -40,6 +40,22 @@ def test_what_was_ended_before_it_was_asked_for_is_never_asked_for(books_of: Any
     assert (desk.asked, desk.live) == ([], set())
 
 
+def test_where_no_thread_can_be_started_it_is_ended_later(
+    books_of: Any, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(_thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    books = books_of()
+    lease = books.issued()
+    with monkeypatch.context() as patched:
+        patched.setattr(Thread, "start", none)
+        assert reason_of(lambda: books.lending.ending.revoke(lease)) is Reason.UNAVAILABLE
+    assert not books.lending.living.is_ending(lease.name)
+    books.lending.ending.revoke(lease)
+    assert desk.live == set()
+
+
 def test_what_has_ended_is_not_ended_twice(books_of: Any, desk: Desk) -> None:
     books = books_of()
     lease = books.issued()

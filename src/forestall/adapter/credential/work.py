@@ -37,19 +37,31 @@ class Workers:
         """It is done when a thread is free; cancelled before that, it is not done at all.
 
         Raises:
-            CannotDo: unavailable, where too much waits already.
+            CannotDo: unavailable, where too much waits already, or no thread can be started.
         """
         future: Future[T] = Future()
         with self._ready:
             if len(self._waiting) >= MAX_WAITING:
                 raise CannotDo(Reason.UNAVAILABLE, f"More than {MAX_WAITING} calls wait for {self._name}.")
-            self._waiting.append((future, work))
+            job = future, work
+            self._waiting.append(job)
             if self._idle >= len(self._waiting) or self._running >= self._threads:
                 self._ready.notify()
                 return future
             self._running += 1
-        threading.Thread(target=self._work, name=f"forestall-{self._name}", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=f"forestall-{self._name}", daemon=True).start()
+        except RuntimeError:  # its user has as many as it may have, for now
+            self._withdraw(job)
         return future
+
+    def _withdraw(self, job: tuple[Future[Any], Callable[[], Any]]) -> None:
+        """There is no thread more for it. One of the others may have taken it meanwhile."""
+        with self._ready:
+            self._running -= 1
+            if job in self._waiting:
+                self._waiting.remove(job)
+                raise CannotDo(Reason.UNAVAILABLE, f"No thread can be started for {self._name}.")
 
     def _work(self) -> None:
         while (job := self._next()) is not None:

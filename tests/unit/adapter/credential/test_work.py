@@ -9,6 +9,7 @@ import pytest
 
 from forestall.adapter.credential.work import MAX_WAITING, Workers
 from forestall.core.ask import CannotDo
+from forestall.core.reason import Reason
 
 WAIT_S = 30.0
 
@@ -76,3 +77,19 @@ def test_more_than_can_wait_is_refused() -> None:
         workers.do(lambda: None)
     go.set()
     last.result(WAIT_S)
+
+
+def test_where_no_thread_can_be_started_it_is_said_and_the_next_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a user has as many processes as it may have: whoever took them all keeps nothing alive for ever."""
+
+    def none(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    workers = Workers("test", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none)
+        for _ in range(3):
+            with pytest.raises(CannotDo) as caught:
+                workers.do(lambda: 1)
+            assert caught.value.reason is Reason.UNAVAILABLE
+    assert workers.do(lambda: 2).result(WAIT_S) == 2
