@@ -14,7 +14,8 @@ from forestall.core.errors import SetupError
 from forestall.core.grant import MAX_DEPTH
 from forestall.core.label import Confidentiality
 from forestall.core.mandate import MAX_LENGTH, is_name, places, require_pattern
-from forestall.core.model import Counted, Mandate, Parameter, Quantity, Resource
+from forestall.core.model import Counted, Mandate, Parameter, Resource
+from forestall.core.quantity import Quantity
 from forestall.core.wanted import MAX_ENTRIES
 from forestall.core.wildcard import covers
 from forestall.home import Home

@@ -16,9 +16,11 @@ from forestall.adapter.store.tree import MAX_KILLED
 from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.effects import Effect
 from forestall.core.entry import Entry, Stream, closed, extended, leased, opened, ordered, permitted, revoked, settled
+from forestall.core.fate import Fate
 from forestall.core.label import CLEAN, WORST, Confidentiality, Integrity, Label
-from forestall.core.model import Fate, Grant, Permit, Quantity, Risk, Scope, Secret, Subject
+from forestall.core.model import Grant, Permit, Risk, Scope, Secret, Subject
 from forestall.core.place import Place, Where
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.port import Ledger, State, Written
 from forestall.testing.ledger import MemoryLedger

@@ -28,8 +28,9 @@ from forestall.core.canonical import digest
 from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.delegate import delegate
 from forestall.core.entry import Kind, Stream, commitment
+from forestall.core.fate import Fate
 from forestall.core.flow import PERMIT_LIFETIME_MS
-from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Result, Risk, Undone
+from forestall.core.model import Action, Deny, Done, Grant, Hold, Result, Risk, Undone
 from forestall.core.reason import Reason
 from forestall.core.wanted import DELEGATE
 from forestall.home import Home

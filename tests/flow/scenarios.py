@@ -23,21 +23,10 @@ from forestall.core.ask import (
 )
 from forestall.core.effects import Confidence, Effect
 from forestall.core.entry import Kind, Stream
+from forestall.core.fate import Fate
 from forestall.core.label import CLEAN, WORST, Confidentiality, Integrity, Label
-from forestall.core.model import (
-    Action,
-    Approval,
-    Decision,
-    Deny,
-    Done,
-    Fate,
-    Hold,
-    Quantity,
-    Result,
-    Ruling,
-    Scope,
-    Undone,
-)
+from forestall.core.model import Action, Approval, Decision, Deny, Done, Hold, Result, Ruling, Scope, Undone
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.run import run
 from forestall.testing.world import (

@@ -26,20 +26,9 @@ from forestall.core.ask import (
     Tell,
     Verify,
 )
+from forestall.core.fate import Fate
 from forestall.core.flow import PERMIT_LIFETIME_MS, govern
-from forestall.core.model import (
-    Approval,
-    Decision,
-    Deny,
-    Done,
-    Fate,
-    Hold,
-    Permit,
-    Question,
-    Result,
-    Ruling,
-    Undone,
-)
+from forestall.core.model import Approval, Decision, Deny, Done, Hold, Permit, Question, Result, Ruling, Undone
 from forestall.core.reason import Reason
 from forestall.testing.playbook import Playbook
 from forestall.testing.world import AGENT, GRANT, LEASE, NOW, PERMITTED, SECRET, TOOL, action, facts

@@ -16,7 +16,8 @@ from forestall.core.ask import CannotDo, Perform, Record
 from forestall.core.entry import Kind
 from forestall.core.errors import InvalidInput, OutcomeUnknown, Refused, Unavailable
 from forestall.core.flow import govern
-from forestall.core.model import Decision, Quantity, Result, Ruling
+from forestall.core.model import Decision, Result, Ruling
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.pep.halves import Halves
 from forestall.run import run

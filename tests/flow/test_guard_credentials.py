@@ -17,8 +17,9 @@ from forestall import Credential
 from forestall.core.ask import CannotDo, Issue, Plan, Record
 from forestall.core.entry import Kind
 from forestall.core.errors import ForestallError, InvalidInput, OutcomeUnknown, Refused, SetupError
-from forestall.core.model import Deny, Quantity, Scope, Secret
+from forestall.core.model import Deny, Scope, Secret
 from forestall.core.place import Place, Where
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.testing.world import LEASE, PERMITTED
 from tests.guards import EVERYTHING, Program

@@ -11,7 +11,8 @@ from forestall.core.attenuate import attenuate, narrower
 from forestall.core.effects import Effect
 from forestall.core.errors import InvalidInput
 from forestall.core.label import Confidentiality
-from forestall.core.model import Grant, Quantity
+from forestall.core.model import Grant
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Objection
 from forestall.core.wanted import DELEGATE, parse_wanted
 from forestall.testing.world import NOW

@@ -41,11 +41,13 @@ from forestall.core.control import EVERYTHING, Command, Order, Reach, Target
 from forestall.core.delegate import delegate
 from forestall.core.effects import Confidence, Effect
 from forestall.core.entry import Entry, Stream, ordered
+from forestall.core.fate import Fate
 from forestall.core.flow import govern
 from forestall.core.grant_json import grant_from_json
 from forestall.core.label import CLEAN, Confidentiality, Integrity, Label
 from forestall.core.mandate import Wish
-from forestall.core.model import Assurance, Facts, Fate, Grant, Mandate, Quantity, Resource, Result, Subject, Tool
+from forestall.core.model import Assurance, Facts, Grant, Mandate, Resource, Result, Subject, Tool
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.core.sweep import sweep
 from forestall.core.task import EXTEND, close_task, extend, open_task

@@ -17,8 +17,9 @@ from scripts import picture, readme
 from forestall.cli import COMMANDS
 from forestall.core.effects import Confidence, Effect
 from forestall.core.entry import Kind, Stream
+from forestall.core.fate import Fate
 from forestall.core.label import Confidentiality, Integrity
-from forestall.core.model import Assurance, Decision, Fate
+from forestall.core.model import Assurance, Decision
 from forestall.core.reason import Reason
 from forestall.pep.mcp.denial import UNKNOWN_OUTCOME
 

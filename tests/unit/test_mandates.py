@@ -13,7 +13,8 @@ from forestall.core.effects import Effect
 from forestall.core.errors import SetupError
 from forestall.core.label import Confidentiality
 from forestall.core.mandate import Wish, from_mandate
-from forestall.core.model import Grant, Mandate, Parameter, Quantity, Resource
+from forestall.core.model import Grant, Mandate, Parameter, Resource
+from forestall.core.quantity import Quantity
 from forestall.home import Home
 from forestall.mandates import load_mandates
 from forestall.testing.world import AGENT, NOW

@@ -29,8 +29,9 @@ from forestall.core.ask import (
 from forestall.core.effects import Effect
 from forestall.core.entry import Kind
 from forestall.core.errors import Unavailable
+from forestall.core.fate import Fate
 from forestall.core.flow import govern
-from forestall.core.model import Assurance, Deny, Done, Fate, Mandate, Subject, Undone
+from forestall.core.model import Assurance, Deny, Done, Mandate, Subject, Undone
 from forestall.core.reason import Reason
 from forestall.core.task import open_task
 from forestall.run import Drive, Unstoppable, run, run_async

@@ -13,7 +13,8 @@ from forestall.config import load
 from forestall.core.canonical import MAX_SAFE_INTEGER
 from forestall.core.effects import Effect
 from forestall.core.errors import Refused
-from forestall.core.model import Decision, Quantity, Risk
+from forestall.core.model import Decision, Risk
+from forestall.core.quantity import Quantity
 from forestall.core.repute import parse_reputes
 from forestall.core.toml import parse_toml
 from forestall.embedded import Guard

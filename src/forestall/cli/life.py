@@ -32,7 +32,7 @@ WHY = {
     "stopped": "the decision point, or the program, was stopped",
     "orphan": "it lived at its backend, and no record knew it",
 }
-"""What the ledger says of an end, in words. The first four are what `core.model.Fate` says of a call."""
+"""What the ledger says of an end, in words. The first four are what `core.fate.Fate` says of a call."""
 
 
 @dataclass(frozen=True, slots=True)

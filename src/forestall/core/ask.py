@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from forestall.core.effects import Effect
 from forestall.core.entry import Entry
-from forestall.core.model import Action, Facts, Grant, Lease, Permit, Quantity, Question, Ruling, Subject, Tool
+from forestall.core.model import Action, Facts, Grant, Lease, Permit, Question, Ruling, Subject, Tool
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 
 T = TypeVar("T")

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from forestall.core.grant import MAX_DEPTH, within
-from forestall.core.model import Counted, Grant, Quantity, Resource, Subject
+from forestall.core.model import Counted, Grant, Resource, Subject
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Objection, Reason
 from forestall.core.resource import implies, is_narrower
 from forestall.core.wanted import MAX_ENTRIES, Wanted

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from forestall.core.effects import Effect
-from forestall.core.model import Counted, Grant, Quantity
+from forestall.core.model import Counted, Grant
+from forestall.core.quantity import Quantity
 
 
 def uses(chain: Iterable[Grant], counted: Collection[Counted]) -> dict[Counted, int]:

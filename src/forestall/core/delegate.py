@@ -19,19 +19,9 @@ from forestall.core.entry import opened
 from forestall.core.errors import InvalidInput
 from forestall.core.flow import Known, best_effort, conclude, refuse
 from forestall.core.grant import holder_objection, within
-from forestall.core.model import (
-    Action,
-    Deny,
-    Facts,
-    Grant,
-    Hold,
-    Permit,
-    Quantity,
-    Question,
-    Ruling,
-    Subject,
-)
+from forestall.core.model import Action, Deny, Facts, Grant, Hold, Permit, Question, Ruling, Subject
 from forestall.core.narrow import narrow
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Objection, Reason
 from forestall.core.task import require_admitted, require_alive
 from forestall.core.wanted import DELEGATE, Wanted, parse_wanted

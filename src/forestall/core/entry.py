@@ -17,6 +17,7 @@ from forestall.core.approval import Approver, binding, binding_of
 from forestall.core.canonical import MAX_DEPTH, MAX_SAFE_INTEGER, canonical, canonical_plain, digest, parse
 from forestall.core.control import Command
 from forestall.core.effects import Effect
+from forestall.core.fate import Fate
 from forestall.core.grant_json import grant_to_json, subject_to_json
 from forestall.core.label import CLEAN, Label
 from forestall.core.model import (
@@ -25,16 +26,15 @@ from forestall.core.model import (
     Approval,
     Deny,
     Facts,
-    Fate,
     Grant,
     Hold,
     Lease,
     Permit,
-    Quantity,
     RealPath,
     Ruling,
     Subject,
 )
+from forestall.core.quantity import Quantity
 
 FORMAT = 1
 """Version of the body's layout."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from forestall.core.ask import CannotDo, Evaluate, FindGrant, Flow, Gather, NotStarted, Verify
 from forestall.core.effects import Effect
+from forestall.core.fate import Fate
 from forestall.core.flow import (
     Known,
     ask_people,
@@ -19,19 +20,7 @@ from forestall.core.flow import (
 )
 from forestall.core.grant import holder_objection
 from forestall.core.lend import Loan, lend, take_back
-from forestall.core.model import (
-    Action,
-    Deny,
-    Done,
-    Fate,
-    Hold,
-    Lease,
-    Permit,
-    Question,
-    Result,
-    Scope,
-    Undone,
-)
+from forestall.core.model import Action, Deny, Done, Hold, Lease, Permit, Question, Result, Scope, Undone
 from forestall.core.own import own_tool
 from forestall.core.place import Where
 from forestall.core.reason import Reason

@@ -44,6 +44,7 @@ from forestall.core.ask import (
     Verify,
 )
 from forestall.core.entry import Entry, denied, held, permitted, settled
+from forestall.core.fate import Fate
 from forestall.core.grant import objection
 from forestall.core.hide import given_though_hidden
 from forestall.core.lend import Loan, lend, take_back
@@ -55,7 +56,6 @@ from forestall.core.model import (
     Deny,
     Done,
     Facts,
-    Fate,
     Grant,
     Hold,
     Outcome,

@@ -8,7 +8,8 @@ from typing import Any
 
 from forestall.core.effects import Effect
 from forestall.core.label import Confidentiality, Integrity, Label
-from forestall.core.model import Assurance, Counted, Executable, Grant, Quantity, Resource, Subject
+from forestall.core.model import Assurance, Counted, Executable, Grant, Resource, Subject
+from forestall.core.quantity import Quantity
 
 
 def grant_to_json(grant: Grant) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forestall.core.model import Quantity
+from forestall.core.quantity import Quantity
 
 MEASURED = (Quantity.BYTES, Quantity.ROWS)
 """What an output shows of itself. How long a call ran the log says; what it spent, nobody but its tool knows."""

@@ -12,8 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 from forestall.core.effects import UNKNOWN, Confidence, Effect
+from forestall.core.fate import Fate
 from forestall.core.label import WORST, Confidentiality, Integrity, Label
 from forestall.core.place import Place
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 
 Json = Any
@@ -144,16 +146,6 @@ class Tool:
             and self.output_confidence is Confidence.DECLARED
             and self.output == Label(Integrity.TRUSTED, Confidentiality.PUBLIC)
         )
-
-
-class Quantity(StrEnum):
-    """What a budget counts besides calls."""
-
-    ROWS = "rows"
-    BYTES = "bytes"
-    SPEND = "spend"  # whole minor units of the one currency that the mandate's owner has in mind
-    SECONDS = "seconds"  # begun seconds that calls ran
-    FAN_OUT = "fan_out"  # tasks delegated, at whatever depth
 
 
 Counted = Effect | Quantity
@@ -526,15 +518,6 @@ class Done:
 
     permit: Permit
     result: Result
-
-
-class Fate(StrEnum):
-    """How a permit ended."""
-
-    DONE = "done"
-    FAILED = "failed"  # the tool ran, and said that it failed
-    NOT_STARTED = "not_started"  # certainly nothing happened
-    AMBIGUOUS = "ambiguous"  # it may have happened
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,27 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
 
 from forestall.core.approval import OWNER
 from forestall.core.canonical import digest
 from forestall.core.model import Action, Approval, Decision, Facts, Json, RealPath, Ruling, Tool
+from forestall.core.pointer import replaced, texts_of
 from forestall.core.reason import Reason
-
-Texts = Mapping[str, str]
-"""By JSON pointer (RFC 6901) into the arguments: the text that stands there."""
-
-
-def texts_of(name: str, value: Json) -> Texts | None:
-    """The texts of one argument: itself, or each of its array. None where it holds anything else."""
-    pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-    if isinstance(value, str):
-        return {pointer: value}
-    if value is None:
-        return {}
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return {f"{pointer}/{number}": item for number, item in enumerate(value)}
-    return None
 
 
 def referring(names: Collection[str], arguments: Collection[str]) -> tuple[str, ...]:
@@ -73,18 +58,6 @@ def by_pointer(arguments: Mapping[str, Json], references: Mapping[str, tuple[str
     found: dict[str, str] = {}
     for name, digests in references.items():
         found |= zip(texts_of(name, arguments[name]) or {}, digests, strict=True)
-    return found
-
-
-def replaced(arguments: Mapping[str, Json], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with these values, by pointer, in the place of the texts that stand there."""
-    found = dict(arguments)
-    for name, value in arguments.items():
-        texts = texts_of(name, value) or {}
-        if values.keys().isdisjoint(texts):
-            continue
-        fresh = [values.get(pointer, text) for pointer, text in texts.items()]
-        found[name] = fresh if isinstance(value, list) else fresh[0]
     return found
 
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from forestall.core.ask import CannotDo, Flow, Record
 from forestall.core.entry import settled
-from forestall.core.model import Fate, Permit
+from forestall.core.fate import Fate
+from forestall.core.model import Permit
 
 
 def sweep(unsettled: Sequence[Permit], at: int) -> Flow[tuple[Permit, ...]]:

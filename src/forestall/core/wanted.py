@@ -12,8 +12,9 @@ from forestall.core.effects import Effect
 from forestall.core.errors import InvalidInput
 from forestall.core.grant_json import counted_from_json, resource_from_json
 from forestall.core.label import Confidentiality
-from forestall.core.model import Counted, Json, Quantity, Resource
+from forestall.core.model import Counted, Json, Resource
 from forestall.core.own import own_tool
+from forestall.core.quantity import Quantity
 
 MAX_ENTRIES = 256
 """Tools, resources or parts of one value: as many as the signed form of a grant holds."""

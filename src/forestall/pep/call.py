@@ -20,23 +20,12 @@ from typing import Any
 from forestall.core.ask import CannotDo, FindGrant, Gather, NotStarted
 from forestall.core.canonical import canonical, digest
 from forestall.core.errors import ForestallError, InvalidInput, OutcomeUnknown, Refused
+from forestall.core.fate import Fate
 from forestall.core.flow import govern
 from forestall.core.label import Label
 from forestall.core.measure import exceeds, rows
-from forestall.core.model import (
-    NOTHING,
-    Action,
-    Deny,
-    Done,
-    Facts,
-    Fate,
-    Hold,
-    Lease,
-    Outcome,
-    Quantity,
-    Result,
-    Undone,
-)
+from forestall.core.model import NOTHING, Action, Deny, Done, Facts, Hold, Lease, Outcome, Result, Undone
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.pep.credential import Credential, lent
 from forestall.pep.halves import Halves

@@ -21,7 +21,8 @@ from forestall.core.effects import Effect
 from forestall.core.grant import MAX_DEPTH
 from forestall.core.grant_json import counted_from_json, resource_from_json, resource_to_json
 from forestall.core.label import Confidentiality
-from forestall.core.model import Assurance, Counted, Grant, Quantity, Resource
+from forestall.core.model import Assurance, Counted, Grant, Resource
+from forestall.core.quantity import Quantity
 from forestall.proof.actor import Actor, ActorChain, parse_act
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.claims import (

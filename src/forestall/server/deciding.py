@@ -18,22 +18,10 @@ from forestall.core.action import ask_for
 from forestall.core.ask import NotStarted, Perform
 from forestall.core.canonical import MAX_SAFE_INTEGER
 from forestall.core.errors import InvalidInput
+from forestall.core.fate import Fate
 from forestall.core.flow import Known, govern, refuse
-from forestall.core.model import (
-    NOTHING,
-    Action,
-    Deny,
-    Done,
-    Fate,
-    Grant,
-    Hold,
-    Outcome,
-    Permit,
-    Quantity,
-    Reference,
-    Result,
-    Undone,
-)
+from forestall.core.model import NOTHING, Action, Deny, Done, Grant, Hold, Outcome, Permit, Reference, Result, Undone
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.core.refer import bound_digest
 from forestall.core.runaway import Watch

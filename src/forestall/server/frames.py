@@ -14,8 +14,10 @@ from typing import Any
 from forestall.core.canonical import MAX_SAFE_INTEGER
 from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.errors import InvalidInput
+from forestall.core.fate import Fate
 from forestall.core.measure import MEASURED
-from forestall.core.model import NOTHING, Deny, Fate, Hold, Permit, Quantity, Reference, Risk
+from forestall.core.model import NOTHING, Deny, Hold, Permit, Reference, Risk
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.frame import PROTOCOL
 from forestall.policy.schema import METHOD_SERVER

@@ -7,7 +7,8 @@ import hashlib
 from dataclasses import dataclass
 
 from forestall.core.ask import CannotDo, NotStarted
-from forestall.core.model import Action, Fate, Outcome, Result
+from forestall.core.fate import Fate
+from forestall.core.model import Action, Outcome, Result
 from forestall.core.reason import Reason
 from forestall.run import Drive
 from forestall.server.frames import Performed

@@ -23,10 +23,12 @@ from forestall.core.control import Command, Order, Reach
 from forestall.core.control import Target as RealTarget
 from forestall.core.delegate import delegate
 from forestall.core.errors import SetupError
+from forestall.core.fate import Fate
 from forestall.core.flow import govern
 from forestall.core.label import CLEAN
 from forestall.core.mandate import Wish
-from forestall.core.model import Action, Deny, Done, Fate, Grant, Hold, Permit, Quantity, Result, Undone
+from forestall.core.model import Action, Deny, Done, Grant, Hold, Permit, Result, Undone
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.core.task import EXTEND, close_task, extend, open_task
 from forestall.core.wanted import DELEGATE

@@ -16,6 +16,7 @@ from forestall.core import entry
 from forestall.core.canonical import canonical, digest
 from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.effects import Effect
+from forestall.core.fate import Fate
 from forestall.core.label import CLEAN, WORST
 from forestall.core.model import (
     Action,
@@ -25,7 +26,6 @@ from forestall.core.model import (
     Deny,
     Executable,
     Facts,
-    Fate,
     Grant,
     Hold,
     Permit,

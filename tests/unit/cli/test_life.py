@@ -18,19 +18,9 @@ from forestall.core import entry
 from forestall.core.canonical import canonical, digest
 from forestall.core.effects import Effect
 from forestall.core.entry import Entry
+from forestall.core.fate import Fate
 from forestall.core.label import CLEAN, WORST
-from forestall.core.model import (
-    Action,
-    Assurance,
-    Confidence,
-    Facts,
-    Fate,
-    Grant,
-    Lease,
-    Permit,
-    Scope,
-    Subject,
-)
+from forestall.core.model import Action, Assurance, Confidence, Facts, Grant, Lease, Permit, Scope, Subject
 from forestall.core.place import Place, Where
 from forestall.home import Home
 from tests.unit.policy.home import furnish

@@ -11,7 +11,8 @@ from forestall.core.attenuate import attenuate, covered, narrower
 from forestall.core.effects import Effect
 from forestall.core.grant import MAX_DEPTH
 from forestall.core.label import Confidentiality
-from forestall.core.model import Assurance, Grant, Quantity, Resource, Subject
+from forestall.core.model import Assurance, Grant, Resource, Subject
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Objection, Reason
 from forestall.core.wanted import MAX_ENTRIES, Wanted
 from forestall.testing.world import NOW

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from forestall.core.budget import returned, uses
 from forestall.core.effects import Effect
-from forestall.core.model import Quantity
+from forestall.core.quantity import Quantity
 from forestall.testing.world import GRANT
 
 WRITE = frozenset({Effect.WRITE})

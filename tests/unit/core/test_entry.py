@@ -15,8 +15,10 @@ from forestall.core.approval import binding_of
 from forestall.core.canonical import canonical
 from forestall.core.effects import Effect
 from forestall.core.entry import Entry, Kind, Opening, Stream
+from forestall.core.fate import Fate
 from forestall.core.flow import conclude
-from forestall.core.model import Approval, Deny, Fate, Hold, Permit, Quantity, RealPath
+from forestall.core.model import Approval, Deny, Hold, Permit, RealPath
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.testing.world import AGENT, GRANT, NOW, PERMITTED, TOOL, action, facts
 

@@ -12,7 +12,8 @@ from forestall.core.effects import Effect
 from forestall.core.entry import opened
 from forestall.core.grant_json import executable_from_json, grant_from_json, subject_to_json
 from forestall.core.label import Confidentiality
-from forestall.core.model import Assurance, Executable, Grant, Quantity, Resource, Subject
+from forestall.core.model import Assurance, Executable, Grant, Resource, Subject
+from forestall.core.quantity import Quantity
 from forestall.testing.world import AGENT, GRANT, NOW
 
 HOLDER = Subject("spiffe://e/a", Assurance.LOCAL, "a", instance="i-1", tenant="t", trust_domain="e", key="jkt:k")

@@ -11,7 +11,8 @@ import pytest
 from forestall.core.effects import Effect
 from forestall.core.label import Confidentiality
 from forestall.core.mandate import Wish, bound, from_mandate, is_name, places, require_pattern
-from forestall.core.model import Grant, Mandate, Parameter, Quantity, Resource
+from forestall.core.model import Grant, Mandate, Parameter, Resource
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Objection, Reason
 from forestall.core.resource import objected_argument
 from forestall.testing.world import AGENT, NOW

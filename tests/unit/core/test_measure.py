@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forestall.core.measure import exceeds, rows
-from forestall.core.model import Quantity
+from forestall.core.quantity import Quantity
 
 
 @pytest.mark.parametrize(

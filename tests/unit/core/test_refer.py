@@ -6,13 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from forestall.core.canonical import digest
 from forestall.core.model import Approval, Decision, RealPath, Reference
 from forestall.core.reason import Reason
-from forestall.core.refer import bound_digest, by_pointer, held_if_unbound, replaced, texts_of, with_references
+from forestall.core.refer import bound_digest, by_pointer, held_if_unbound, with_references
 from forestall.testing.world import PERMITTED, TOOL, action, facts
 
 C, D = "sha256:" + "c" * 64, "sha256:" + "d" * 64
@@ -81,26 +79,3 @@ def test_a_bound_name_stands_as_the_digest_of_its_content() -> None:
     stands = {"script": {"ref": C}, "files": [{"ref": C}, {"ref": D}], "text": "a.py"}
     assert bound_digest(arguments, refs) == digest(stands)
     assert arguments["files"] == ["a", "b"]
-
-
-def test_names_with_signs_of_pointers_are_escaped() -> None:
-    assert texts_of("a/b~c", "x") == {"/a~1b~0c": "x"}
-    assert replaced({"a/b~c": "x"}, {"/a~1b~0c": "y"}) == {"a/b~c": "y"}
-
-
-NAMES = st.text("ab/~é", min_size=1, max_size=4)
-
-
-@given(st.dictionaries(NAMES, st.text(max_size=3) | st.lists(st.text(max_size=3), max_size=3), max_size=4), st.data())
-def test_replacing_changes_exactly_what_is_pointed_at(arguments: dict[str, Any], data: st.DataObject) -> None:
-    every = {
-        pointer: text for name, value in arguments.items() for pointer, text in (texts_of(name, value) or {}).items()
-    }
-    assert len(every) == sum(len(value) if isinstance(value, list) else 1 for value in arguments.values())
-    some = data.draw(st.sets(st.sampled_from(sorted(every)))) if every else set()
-    changed = replaced(arguments, dict.fromkeys(some, "\0"))
-    after = {
-        pointer: text for name, value in changed.items() for pointer, text in (texts_of(name, value) or {}).items()
-    }
-    assert after == {pointer: "\0" if pointer in some else text for pointer, text in every.items()}
-    assert replaced(changed, every) == arguments

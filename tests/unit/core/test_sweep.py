@@ -8,8 +8,9 @@ import pytest
 
 from forestall.core.ask import CannotDo, Record
 from forestall.core.entry import Kind, settled
+from forestall.core.fate import Fate
 from forestall.core.flow import conclude
-from forestall.core.model import Fate, Permit
+from forestall.core.model import Permit
 from forestall.core.sweep import sweep
 from forestall.run import run
 from forestall.testing.playbook import Playbook

@@ -9,7 +9,8 @@ import pytest
 from forestall.core.effects import Effect
 from forestall.core.errors import InvalidInput
 from forestall.core.label import Confidentiality
-from forestall.core.model import Quantity, Resource
+from forestall.core.model import Resource
+from forestall.core.quantity import Quantity
 from forestall.core.wanted import DELEGATE, MAX_ENTRIES, MAX_TEXT, Wanted, parse_wanted
 
 FULL: dict[str, Any] = {

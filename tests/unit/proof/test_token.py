@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from forestall.core.effects import Effect
 from forestall.core.grant import MAX_DEPTH
 from forestall.core.label import Confidentiality
-from forestall.core.model import Assurance, Grant, Quantity, Resource
+from forestall.core.model import Assurance, Grant, Resource
+from forestall.core.quantity import Quantity
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.fault import Fault, InvalidProof
 from forestall.proof.jws import verify

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from forestall.core.ask import CannotDo, NotStarted, Tell
-from forestall.core.model import Fate, Outcome, Result
+from forestall.core.fate import Fate
+from forestall.core.model import Outcome, Result
 from forestall.run import Drive
 from forestall.server.frames import Performed
 from forestall.server.pending import Pending, salted

@@ -23,9 +23,9 @@ from forestall.core.budget import returned
 from forestall.core.control import Order, Reach
 from forestall.core.entry import Kind, Stream
 from forestall.core.errors import Tampered
+from forestall.core.fate import Fate
 from forestall.core.grant_json import grant_from_json
 from forestall.core.label import Label
-from forestall.core.model import Fate
 from forestall.port import Position, Written
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)

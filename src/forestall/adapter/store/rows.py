@@ -18,8 +18,9 @@ from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.entry import ordered
 from forestall.core.grant_json import counted_from_json, effects_from_json, grant_from_json, grant_to_json
 from forestall.core.label import Confidentiality, Integrity, Label
-from forestall.core.model import Grant, Lease, Permit, Quantity, Risk, Scope
+from forestall.core.model import Grant, Lease, Permit, Risk, Scope
 from forestall.core.place import Place, Where
+from forestall.core.quantity import Quantity
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ from forestall.adapter.store.rows import Unsettled
 from forestall.adapter.store.tree import Task, Trees
 from forestall.core.budget import uses
 from forestall.core.entry import Kind
+from forestall.core.fate import Fate
 from forestall.core.grant_json import effects_from_json
-from forestall.core.model import Counted, Fate, Quantity
+from forestall.core.model import Counted
+from forestall.core.quantity import Quantity
 
 RESERVED = frozenset({Kind.OPENED, Kind.PERMITTED})
 """Entries that something may have been reserved for."""

@@ -21,9 +21,10 @@ from typing import Any
 
 from forestall.core.canonical import digest
 from forestall.core.errors import InvalidInput
+from forestall.core.fate import Fate
 from forestall.core.hide import given_though_hidden
 from forestall.core.measure import rows
-from forestall.core.model import Fate, Quantity
+from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.pep.mcp import denial
 from forestall.pep.mcp.content import NO_COPIES, Copies, chosen, named, told, with_copies

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from forestall.core.refer import replaced, texts_of
+from forestall.core.pointer import replaced, texts_of
 
 MAX_REFS = 64
 """Files that one call refers to. Of a call with more, none is bound."""

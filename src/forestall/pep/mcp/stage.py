@@ -13,7 +13,7 @@ from typing import Any
 
 from forestall import frame as frames
 from forestall.core.errors import InvalidInput
-from forestall.core.model import Fate
+from forestall.core.fate import Fate
 from forestall.core.reason import Reason
 from forestall.core.scrub import Scrubber
 from forestall.pep.mcp import denial

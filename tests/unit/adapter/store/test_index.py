@@ -13,7 +13,7 @@ from forestall.adapter.store.state import LogState, open_state
 from forestall.core.effects import Effect
 from forestall.core.entry import Stream, closed, opened, settled
 from forestall.core.errors import Tampered
-from forestall.core.model import Fate
+from forestall.core.fate import Fate
 from forestall.port import Position, Written
 from forestall.testing.ledger import MemoryLedger
 from forestall.testing.world import AGENT, GRANT, NOW

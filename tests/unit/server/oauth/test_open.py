@@ -13,7 +13,8 @@ import pytest
 from forestall.adapter.store import tree
 from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.errors import SetupError, Unavailable
-from forestall.core.model import Assurance, Quantity
+from forestall.core.model import Assurance
+from forestall.core.quantity import Quantity
 from forestall.proof.algorithm import Algorithm
 from forestall.proof.fault import Fault
 from forestall.proof.token import details_of, verify_grant
