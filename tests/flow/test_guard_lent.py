@@ -331,6 +331,23 @@ def test_what_a_killed_program_was_lent_is_ended_by_the_next(
     verify_ledger(home)
 
 
+@pytest.mark.parametrize(("scope", "told"), [("action", 1), ("task", 0)])
+def test_the_end_of_a_call_tells_once_that_its_own_credential_is_over_and_never_of_its_tasks(
+    home: Home, desk: Desk, scope: str, told: int
+) -> None:
+    home.credentials.write_text(FILES.replace("SCOPE", scope))
+    with Guard.open(home.root, name="shop") as guard:
+
+        @guard.tool(effects={"read"}, credential="shop")
+        def look(shop: Credential) -> str:
+            return shop["token"][:0]
+
+        with guard.task("read") as task:
+            look()
+            gc.collect()
+            assert len(task.sought._ended) == told
+
+
 def test_what_a_long_call_has_is_looked_for_to_its_end_whatever_others_were_lent_meanwhile(
     home: Home, desk: Desk
 ) -> None:

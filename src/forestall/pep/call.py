@@ -66,7 +66,7 @@ class Call:
         self._sought = sought
         self._objection = objection
         self._credential: Credential | None = None
-        self._lent = ""
+        self._lent: str | None = None
         """Its name, where it is over with the call."""
         self._leaked = False
         self._halves = Halves(govern(action))
@@ -186,7 +186,7 @@ class Call:
         if lease is not None and lease.secret is not None:
             try:
                 self._credential = lent(lease, self._sought, self.point.now())
-                self._lent = lease.name if lease.over_by is None else ""
+                self._lent = lease.name if lease.over_by is None else None
             except InvalidInput as error:
                 raise NotStarted(Reason.UNAVAILABLE, str(error)) from None
         elif borrower.required:
@@ -198,7 +198,9 @@ class Call:
         """Nobody uses it any more; then its backend is asked to end it."""
         if self._credential is not None:
             self._credential.forget()
+        if self._lent is not None:
             self._sought.end(self._lent)
+        self._credential = self._lent = None
 
     def _finds(self, value: object) -> bool:
         """Does a credential come back in this, or did one before?"""

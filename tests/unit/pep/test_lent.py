@@ -252,6 +252,14 @@ def test_it_is_looked_for_after_the_call_as_well(talk: Conversation) -> None:
     assert talk.told[-1]["leaked"] is True
 
 
+def test_a_tasks_credential_is_known_by_what_shows_nothing_of_it_and_is_one_for_all_calls(talk: Conversation) -> None:
+    for number in range(2):
+        talk.relay.lent(Lent(scrub=(SECRET, "another secret"), until=1 << 50), f"permit-{number}", None)
+    assert talk.relay.scrubber.finds(SECRET.encode())
+    assert len(talk.relay._sought._alive) == 1
+    assert SECRET not in repr(talk.relay._sought._alive)
+
+
 def test_a_late_answer_that_holds_it_is_for_nobody(talk: Conversation) -> None:
     talk.client(call())
     permits(talk, lent())

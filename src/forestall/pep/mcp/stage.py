@@ -6,7 +6,8 @@ collects what is left to do as `Thing`s. It does not look at messages; that is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,7 +184,7 @@ class Stage:
         """From now on the server may have this, and must not say it. `call`: whose it is; None where nobody waits."""
         if not lent.scrub:
             return
-        name = "\n".join(lent.scrub) if lent.until is not None else permit
+        name = permit if lent.until is None else _name_of(lent.scrub)
         self._sought.add(name, lent.scrub, until=lent.until, now=self._wall())
         if lent.until is not None:
             return
@@ -557,6 +558,11 @@ class Stage:
     def _take(self) -> list[Thing]:
         out, self._out = self._out, []
         return out
+
+
+def _name_of(secrets: Sequence[str]) -> str:
+    """Of a task's credential: the same for each call that brings it, and shows nothing of it."""
+    return hashlib.sha256("\n".join(secrets).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _permit_of(frame: Mapping[str, Any]) -> str:
