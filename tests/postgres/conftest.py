@@ -10,14 +10,14 @@ from tests.postgres.shop import Shop, open_shop
 
 
 @pytest.fixture(scope="session")
-def _shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def kept_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     with open_shop(tmp_path_factory.mktemp("shop")) as shop:
         yield shop
 
 
 @pytest.fixture
-def shop(_shop: Shop) -> Iterator[Shop]:
+def shop(kept_shop: Shop) -> Iterator[Shop]:
     """Whatever a test did, no lease is left of it, and the application's data is as it was."""
-    yield _shop
-    assert _shop.roles() == set()
-    assert _shop.app_works()
+    yield kept_shop
+    assert kept_shop.roles() == set()
+    assert kept_shop.app_works()

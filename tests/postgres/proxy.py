@@ -15,15 +15,15 @@ READY = b"Z\x00\x00\x00\x05I"
 
 @dataclass
 class Proxy:
-    """On 127.0.0.1. `lose`: the next answer to what is asked on each connection is taken from the server and not given
-    on; then the connection is cut (`cut`), or nothing comes any more.
+    """On 127.0.0.1. `lose`: the next answer to what is asked on each session is taken from the server and not given on;
+    then the connection is cut (`cut`), or nothing comes any more. A session still begins.
     """
 
     server: int
     port: int = 0
     lose: threading.Event = field(default_factory=threading.Event)
-    lost: threading.Event = field(default_factory=threading.Event)
-    """The server has done what it was asked, and nobody heard of it."""
+    lost: int = 0
+    """How often the server has done what it was asked, and nobody heard of it."""
     cut: bool = True
     _open: list[socket.socket] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -58,15 +58,17 @@ class Proxy:
                 self._start(self._carry, server, client, True)
 
     def _carry(self, giver: socket.socket, taker: socket.socket, answers: bool) -> None:
+        begun = False
         with suppress(OSError):
             while data := giver.recv(CHUNK):
-                if answers and self.lose.is_set():
+                if answers and begun and self.lose.is_set():
                     while not data.endswith(READY) and (more := giver.recv(CHUNK)):
                         data += more
-                    self.lost.set()
+                    self.lost += 1
                     if self.cut:
                         break
                     continue
+                begun = begun or data.endswith(READY)
                 taker.sendall(data)
         for each in (giver, taker):
             with suppress(OSError):

@@ -37,6 +37,8 @@ APP_PASSWORD = "the application's password"
 LONGEST_S = 3600
 LIFETIME_MS = 60_000
 TIMEOUT_S = 10.0
+WAIT_S = 60
+"""Seconds after which what has to happen has failed to; nothing waits for it to pass."""
 
 SCHEMA = """\
 CREATE ROLE app LOGIN PASSWORD '{app}';
@@ -90,6 +92,12 @@ columns = ["status"]
 [[credentials.orders.allow]]
 table = "shop.orders"
 operations = ["delete"]
+"""
+
+SETTLED = f"""\
+DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity WHERE usename IN ('{LOGIN}', '{OTHER_LOGIN}')) LOOP
+PERFORM pg_sleep(0.001), pg_stat_clear_snapshot();
+END LOOP; END $$
 """
 
 EFFECTS = frozenset({Effect.READ, Effect.WRITE, Effect.DESTRUCTIVE})
@@ -168,6 +176,12 @@ class Shop:
                 admin.execute("SELECT forestall.lock(%s)", (role,))
                 admin.execute("SELECT forestall.finish(%s, '5 s')", (role,))
                 admin.execute("RESET SESSION AUTHORIZATION")
+
+    def settle(self) -> None:
+        """Wait until the server has carried out what Forestall asked it, also where whoever asked is gone."""
+        with self.admin() as admin:
+            admin.execute(f"SET statement_timeout = '{WAIT_S} s'")
+            admin.execute(SETTLED)
 
     def sessions(self, role: str) -> int:
         """That the server has of this role."""

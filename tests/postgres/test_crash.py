@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres.shop import Shop, lease, open_shop
+from tests.postgres.shop import WAIT_S, Shop, lease, open_shop
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgres-faults")]
 
-WAIT_S = 60
 PROGRAM = """\
 import os, signal, sys
 from pathlib import Path
@@ -64,9 +63,9 @@ def test_killed_at_every_step_nothing_stays(shop: Shop) -> None:
     states = set()
     steps = 0
     with attempts(shop) as attempt:
-        while attempt(steps) == -signal.SIGKILL:
+        while (ended := attempt(steps)) == -signal.SIGKILL:
             broker = shop.broker()
-            settle(shop)
+            shop.settle()
             orphans = list(broker.list_orphans(()))
             states.add(bool(orphans))
             assert set(orphans) == shop.roles()
@@ -75,7 +74,7 @@ def test_killed_at_every_step_nothing_stays(shop: Shop) -> None:
             assert list(broker.list_orphans(())) == []
             broker.close()
             steps += 1
-        assert attempt(steps) == 0
+        assert ended == 0
     assert steps > 10
     assert states == {True, False}, "it was killed with and without a role there"
     assert shop.roles() == set()
@@ -106,12 +105,3 @@ def attempts(shop: Shop) -> Iterator[Callable[[int], int]]:
         given.close()
         told.close()
         assert process.wait(WAIT_S) == 0
-
-
-def settle(shop: Shop) -> None:
-    """The server carries out what it was asked, also where whoever asked is gone."""
-    with shop.admin() as admin:
-        admin.execute(
-            "DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity WHERE usename = 'forestall') LOOP "
-            "PERFORM pg_stat_clear_snapshot(); END LOOP; END $$"
-        )

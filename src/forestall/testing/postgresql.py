@@ -10,6 +10,7 @@ for: for tests, and for the demo. The client library is of the extra `postgresql
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import re
@@ -21,7 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,9 @@ INSTALL = (
 
 ADMIN = "admin"
 """The superuser."""
+
+PORTS = range(20_000, 32_000)
+"""None that a kernel gives to who asks for any: until the server listens, and while it is down, nobody is given its."""
 
 SETTINGS = """\
 listen_addresses = '127.0.0.1'
@@ -110,9 +114,12 @@ def _user() -> tuple[int, int] | None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that nobody has. Raises OSError where none of many is free."""
+    for port in (secrets.choice(PORTS) for _ in range(100)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(errno.EADDRINUSE, "no port of 127.0.0.1 is free")
 
 
 @dataclass

@@ -26,13 +26,19 @@ def shop(server: Shop) -> Iterator[Shop]:
         yield server
     finally:
         server.cluster.resume()
+        server.settle()
         server.clear()
 
 
 class TestPostgresql(BrokerContract):
     @pytest.fixture
     def bench(self, shop: Shop) -> Iterator[Bench]:
-        broker = shop.broker(scope=Scope.ACTION, statement="sql", timeout_s=3.0)
+        broker = shop.broker(scope=Scope.ACTION, statement="sql")
+
+        def stop() -> None:
+            shop.cluster.pause()
+            broker.server.timeout_s = 0.3
+
         other = shop.broker(login=OTHER_LOGIN, owner=OTHER_OWNER)
         theirs = issued(other, "theirs")
         yield Bench(
@@ -44,7 +50,7 @@ class TestPostgresql(BrokerContract):
             grant=grant(),
             works=shop.lets_in,
             alive=lambda: {role for role in shop.roles() if role.startswith(f"forestall-{OWNER}-")},
-            stop=shop.cluster.pause,
+            stop=stop,
             others=[shop.app_works, lambda: shop.lets_in(secret_of(theirs))],
         )
         broker.close()
