@@ -17,6 +17,7 @@ from forestall.adapter.ledger import keys
 from forestall.adapter.ledger.reader import LogReader
 from forestall.cli.life import handed_on, story_json, story_of, story_text
 from forestall.cli.record import leases_about, lines, orders_about, records
+from forestall.cli.remedy import PEOPLE, remedy
 from forestall.core.canonical import canonical
 from forestall.core.entry import Kind
 from forestall.core.errors import InvalidInput, SetupError, Tampered
@@ -82,6 +83,15 @@ class Account:
     explanation: Explanation | None
     notes: tuple[str, ...]
     """What the explanation cannot know."""
+    remedy: str | None = None
+    """What would have changed a refusal that was not policy's."""
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What would have changed the decision, a sentence each."""
+        if self.remedy is not None:
+            return (self.remedy,)
+        return self.explanation.changes if self.explanation else ()
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -118,25 +128,28 @@ def run(args: argparse.Namespace) -> int:
 def examine(home: Home, name: str) -> Account:
     """Raises InvalidInput where the ledger knows no such decision."""
     found = find(home, name)
+    other = remedy(found.body, found.task)
+    if other is not None and found.body["reason"] not in PEOPLE:
+        return Account(found, None, ("It was not policy that refused this.",), other)
     notes: list[str] = []
     if found.arguments is None:
-        return Account(found, None, ("The arguments cannot be opened, so the policies were not asked again.",))
+        return Account(found, None, ("The arguments cannot be opened, so the policies were not asked again.",), other)
     try:
         known = catalogue.load(home.catalogue)
         engine = CedarEngine.build(bundle.read(home.policy), list(known.all()), config.load(home).posture)
         tool = known.find(found.body["tool"]) or OWN.get(found.body["tool"])
         if tool is None:
-            return Account(found, None, ("The tool is not in the catalogue, so no policy was asked.",))
+            return Account(found, None, ("The tool is not in the catalogue, so no policy was asked.",), other)
         explanation = explain(
             engine, question_of(found.body, found.arguments, tool, found.task, found.paths, found.references)
         )
     except (InvalidInput, SetupError) as error:
-        return Account(found, None, (str(error),))
+        return Account(found, None, tuple(str(error).splitlines()), other)
     if engine.digest != found.body.get("policy_digest"):
         notes.append("The policy or the catalogue has changed since; what follows is what today's says.")
     if tool.pin != found.body["pin"]:
         notes.append("The tool was reviewed again since.")
-    return Account(found, explanation, tuple(notes))
+    return Account(found, explanation, tuple(notes), other)
 
 
 def find(home: Home, name: str) -> Found:
@@ -225,11 +238,12 @@ def _facts(found: Found) -> Iterator[str]:
     yield from _instance(who, task)
     purpose = f": {task['purpose']!r} under the mandate `{task['mandate']}`" if task else ""
     yield f"task       {body['task']}{purpose}"
-    yield f"tool       {body['tool']}, pinned {body['pin']}"
+    pinned = f", pinned {body['pin']}" if body["pin"] else ""
+    yield f"tool       {body['tool']}{pinned}"
     if found.arguments is not None:
         yield f"arguments  {json.dumps(found.arguments)}"  # ASCII: an agent wrote it, and this is a terminal
     for name, each in found.paths.items():
-        yield f"path       {name} leads to {', '.join(json.dumps(one['real']) for one in each)}"
+        yield f"path       {name} leads to {', '.join(map(_place, each))}"
     for name, digests in found.references.items():
         yield f"content    of {name}: {', '.join(digests)}"
     yield from (
@@ -239,6 +253,11 @@ def _facts(found: Found) -> Iterator[str]:
         yield f"effects    {', '.join(body['effects'])} ({body['confidence']})"
         yield f"seen       {body['seen']['integrity']}, {body['seen']['confidentiality']}"
         yield f"own files  {'reached' if body['reaches_own_files'] else 'not reached'}"
+        yield f"risk       {body.get('risk', 'not known')}"
+        yield from (f"posture    {name}: {value}" for name, value in body.get("posture", {}).items())
+        yield f"depth      {body['depth']}"
+    if "output" in body:
+        yield f"output     {body['output']['integrity']}, {body['output']['confidentiality']}"
     yield from (f"order      {line}" for line in lines(list(found.orders)))
     if body.get("credential"):
         yield f"credential {_credential_of(found)}"
@@ -246,6 +265,13 @@ def _facts(found: Found) -> Iterator[str]:
     for later in found.later:
         what = later.body.get("fate") or later.body.get("count", "")
         yield f"{later.body['kind']:<10} {what} {_time(later.body['at'])}"
+
+
+def _place(path: Mapping[str, Any]) -> str:
+    """Where it leads, and as which path inside the working directory."""
+    inside = path["inside"]
+    within = "outside the working directory" if inside is None else f"{json.dumps(inside)} in the working directory"
+    return f"{json.dumps(path['real'])} ({within})"
 
 
 def names_of(found: Found) -> list[str]:
@@ -279,15 +305,15 @@ def _policies(account: Account) -> Iterator[str]:
     yield f"policies   {', '.join(body.get('policies', ())) or 'none'} (digest {body.get('policy_digest') or 'none'})"
     for note in account.notes:
         yield f"note       {note}"
-    if account.explanation is None:
-        return
-    yield f"today      {describe(account.explanation.ruling)}"
-    for one in account.explanation.considered:
+    if account.explanation is not None:
+        yield f"today      {describe(account.explanation.ruling)}"
+        for one in account.explanation.considered:
+            yield ""
+            yield from _considered(one)
+    if account.changes:
         yield ""
-        yield from _considered(one)
-    yield ""
-    yield "what would have changed it"
-    yield from (f"  {change}" for change in account.explanation.changes)
+        yield "what would have changed it"
+        yield from (f"  {change}" for change in account.changes)
 
 
 def _considered(one: Considered) -> Iterator[str]:
@@ -320,7 +346,7 @@ def as_json(account: Account) -> dict[str, Any]:
         "notes": list(account.notes),
         "today": describe(explanation.ruling) if explanation else None,
         "policies": [_policy_json(one) for one in explanation.considered] if explanation else [],
-        "changes": list(explanation.changes) if explanation else [],
+        "changes": list(account.changes),
         "proof": {"stream": position.stream.value, "index": position.index},
     }
 

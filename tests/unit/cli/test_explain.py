@@ -129,9 +129,21 @@ def test_who_what_and_every_fact(written: Home, capsys: pytest.CaptureFixture[st
         "effects    write (declared)",
         "seen       untrusted, secret",
         "own files  not reached",
+        "risk       not known",
+        "depth      0",
         "`forestall prove held-1` exports it",
     ):
         assert words in out
+
+
+def test_facts_of_sources_and_paths_inside_are_told(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = {"path": (RealPath("/work/a", "a"),)}
+    seen = replace(facts(written), paths=paths, risk=Risk.LOW, posture={"disk": "encrypted"}, depth=2)
+    one_more(written, Deny("told-1", Reason.NO_POLICY, (), policy_digest(written)), seen)
+    _, out, _ = explain(written, capsys, "told-1")
+    for words in ('"/work/a" ("a" in the working directory)', "risk       low", "depth      2"):
+        assert words in out
+    assert "posture    disk: encrypted" in out
 
 
 def test_every_policy_that_mattered_and_what_would_have_changed_it(
@@ -143,13 +155,14 @@ def test_every_policy_that_mattered_and_what_would_have_changed_it(
     assert f"{file}:8: permit `ask` does not apply: context has approval" in out
     assert 'when { context.paths has path.inside && context.paths.path.inside like "reports/*" };' in out
     assert "An approval by 1 of user:root." in out
-    assert 'path       path leads to "/etc/passwd"' in out
+    assert 'path       path leads to "/etc/passwd" (outside the working directory)' in out
     assert "changed since" not in out
 
 
 def test_how_a_permit_ended_is_said(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = explain(written, capsys, "permitted-1")
     assert "permitted-1 was permitted" in out
+    assert "output     trusted, public" in out
     assert "settled    done" in out
 
 
@@ -173,7 +186,42 @@ def test_a_refusal_before_any_fact_was_known(written: Home, capsys: pytest.Captu
     code, out, _ = explain(written, capsys, "early-1")
     assert code == 0
     assert "nobody who could be verified" in out
-    assert "refused before policy was asked" in out
+    assert "It was not policy that refused this." in out
+    assert "A review of the tool: `forestall init` proposes one, in catalogue/fs.toml." in out
+
+
+def one_more(home: Home, denial: Deny, seen: Facts | None) -> None:
+    ledger = FileLedger.open(home.ledger, keys=keys.load(home.keys))
+    try:
+        ledger.append(entry.denied(denial, replace(action(home, denial.id), pin=""), SUBJECT, seen))
+    finally:
+        ledger.close()
+
+
+def test_what_policy_did_not_refuse_is_not_said_to_be_policys(
+    written: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The policies permit it: nothing about them would have changed that the budget was used up."""
+    one_more(written, Deny("spent-1", Reason.BUDGET), facts(written))
+    code, out, _ = explain(written, capsys, "spent-1")
+    assert code == 0
+    assert "A larger budget, under [budget] in policy/mandates/default.toml, or a new task." in out
+    assert "It was not policy that refused this." in out
+    assert "today" not in out
+    assert "pinned" not in out
+    assert "changed since" not in out
+    told = json.loads(explain(written, capsys, "spent-1", "--json")[1])
+    assert told["changes"] == ["A larger budget, under [budget] in policy/mandates/default.toml, or a new task."]
+
+
+def test_a_declined_call_shows_the_policy_that_asked_and_that_a_person_said_no(
+    written: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_more(written, Deny("no-1", Reason.NOT_APPROVED, ("ask",), policy_digest(written)), facts(written))
+    _, out, _ = explain(written, capsys, "no-1")
+    assert "permit `ask` does not apply" in out
+    assert "exactly this call was declined" in out
+    assert "An approval by 1 of user:root." not in out
 
 
 def test_without_the_payload_key_the_arguments_stay_sealed(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
