@@ -244,7 +244,7 @@ def test_what_is_missing_denies_everything_and_says_so(
 
 def test_a_mandate_that_is_not_there_is_refused_by_name(scratch: Scratch) -> None:
     client = scratch.gateway(call(1), options=["--mandate", "night-shift"])
-    assert client.code == 69
+    assert client.code == 78
     file = scratch.home.mandates / "night-shift.toml"
     assert client.sentence() == f"The decision point refused: There is no mandate `night-shift`; write {file}."
     assert scratch.reached() == []
@@ -253,7 +253,7 @@ def test_a_mandate_that_is_not_there_is_refused_by_name(scratch: Scratch) -> Non
 def test_mandates_without_the_default_one_refuse_and_the_check_says_it(scratch: Scratch) -> None:
     remove(MANDATE)(scratch)
     client = scratch.gateway(call(1))
-    assert client.code == 69
+    assert client.code == 78
     assert "There is no mandate `default`; write " in client.sentence()
     assert scratch.reached() == []
     assert scratch.run("check").code == 1

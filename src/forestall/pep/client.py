@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from forestall import frame as frames
-from forestall.core.errors import ForestallError, InvalidInput, Unavailable, cure
+from forestall.core.errors import ForestallError, InvalidInput, SetupError, Unavailable, cure
 from forestall.pep.trusted import require_believed
 
 CONNECT_WITHIN_S = 10.0
@@ -112,6 +112,7 @@ async def connect(
 
     Raises:
         Unavailable: it is not there, does not answer in time, or refuses.
+        SetupError: it refuses because of what its home lacks.
         ForestallError: what `start` raises.
     """
     for _ in range(0 if start is None else ENDINGS):
@@ -199,6 +200,7 @@ def _require(answer: Mapping[str, Any] | None, kind: str) -> Mapping[str, Any]:
     if answer["type"] == kind and answer.get("protocol") == frames.PROTOCOL:
         return answer
     sentence = answer.get("sentence")
-    raise Unavailable(
-        f"The decision point refused: {sentence}" if sentence else "The decision point speaks another protocol."
-    )
+    if not sentence:
+        raise Unavailable("The decision point speaks another protocol.")
+    fault = SetupError if answer.get("setup") is True else Unavailable
+    raise fault(f"The decision point refused: {sentence}")

@@ -134,9 +134,9 @@ class Channel(asyncio.BufferedProtocol):
         if self._transport.get_write_buffer_size() > MAX_UNREAD:
             self._transport.abort()
 
-    def refuse(self, sentence: str) -> None:
-        """Say why, and end."""
-        self.send({"type": "refused", "sentence": sentence})
+    def refuse(self, sentence: str, *, setup: bool = False) -> None:
+        """Say why, and end. `setup`: what is wrong is for the owner of the home to write."""
+        self.send({"type": "refused", "sentence": sentence, **({"setup": True} if setup else {})})
         self.close()
 
     def close(self) -> None:

@@ -104,7 +104,8 @@ class Greeting:
         name = hello.mandate or "default"
         mandate = parts.rules.mandates.get(name)
         if mandate is None:
-            connection.refuse(f"There is no mandate `{name}`; write {parts.home.mandates / name}.toml.")
+            sentence = f"There is no mandate `{name}`; write {parts.home.mandates / name}.toml."
+            connection.refuse(sentence, setup=True)
             return
         if connection.closed:
             return

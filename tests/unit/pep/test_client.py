@@ -49,6 +49,12 @@ def test_anything_but_a_welcome_is_a_refusal(
         talk(scripted.path)
 
 
+def test_what_the_home_lacks_is_its_owners_fault(gateway_home: Path, scripted: DecisionPoint) -> None:
+    scripted.answer = lambda _: {"type": "refused", "sentence": "There is no mandate.", "setup": True}
+    with pytest.raises(SetupError, match="refused: There is no mandate"):
+        talk(scripted.path)
+
+
 @pytest.mark.parametrize(
     ("first", "said"),
     [
