@@ -72,8 +72,12 @@ def _as_text(results: list[Result], places: Iterable[Path]) -> str:
     if not results:
         return f"No policy tests in {', '.join(map(str, places))}."
     failed = [result for result in results if result.problem]
-    lines = [f"{one.case.file}:{one.case.line}: {one.case.name}: {one.problem}.".replace("?.", "?") for one in failed]
+    lines = [f"{one.case.file}:{one.case.line}: {one.case.name}: {_closed(one.problem)}" for one in failed]
     return "\n".join([*lines, f"{len(results)} policy test{'s' * (len(results) != 1)}, {len(failed)} failed."])
+
+
+def _closed(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "?")) else f"{sentence}."
 
 
 def _as_json(results: list[Result], engine: CedarEngine) -> str:

@@ -162,9 +162,14 @@ def _bad_ids(policies: Iterable[Policy]) -> Iterable[Problem]:
         elif policy.id.startswith(OWN_PREFIX):
             yield Problem(*where, f"Ids that begin with `{OWN_PREFIX}` are Forestall's own.")
         elif policy.id in seen:
-            first = seen[policy.id]
-            yield Problem(*where, f"The id `{policy.id}` is taken by the policy at {first.file}:{first.line}.")
+            yield taken(policy, seen[policy.id])
         seen.setdefault(policy.id, policy)
+
+
+def taken(policy: Policy, first: Policy) -> Problem:
+    """That another had its id before."""
+    sentence = f"The id `{policy.id}` is taken by the policy at {first.file}:{first.line}."
+    return Problem(*policy.at("id"), sentence)
 
 
 def _syntax(piece: Piece, file: str, message: str) -> Problem:

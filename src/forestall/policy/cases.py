@@ -112,8 +112,19 @@ def run(case: Case, engine: CedarEngine, tools: Mapping[str, Tool]) -> Result:
             case,
             f"there is no tool `{case.keys['tool']}` in the catalogue.{nearest(case.keys['tool'], [*tools, *OWN])}",
         )
+    _require_arguments(case, tool)
     asked = question(case, tool)
     return Result(case, _compare(case.keys, held_if_unbound(engine.evaluate(asked), asked.facts)))
+
+
+def _require_arguments(case: Case, tool: Tool) -> None:
+    """A fact about an argument that there is not would make the case say nothing."""
+    known = tool.input_schema.get("properties")
+    if not known or not isinstance(known, Mapping):
+        return
+    for name in case.keys.get("paths", ()):
+        if name not in known:
+            raise _bad(case, f"`paths.{name}`: the tool has no such argument.{nearest(name, known)}")
 
 
 def question(case: Case, tool: Tool) -> Question:

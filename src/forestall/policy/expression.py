@@ -68,6 +68,14 @@ def uses(expression: Any) -> Iterator[Use]:
             yield Use(variable, (*path, operand["attr"]), name == "has")
 
 
+def entities(tree: Mapping[str, Any], kind: str) -> frozenset[str]:
+    """The ids of this type that a policy names, in its scope and in its conditions."""
+    scope = (tree[part].get("entity") for part in ("principal", "resource"))
+    literals = (operand for body in bodies(tree) for name, operand in nodes(body) if name == "Value")
+    written = (one["__entity"] for one in literals if isinstance(one, Mapping) and "__entity" in one)
+    return frozenset(one["id"] for one in (*scope, *written) if one and one["type"] == kind)
+
+
 def attribute(expression: Any) -> tuple[str, Path] | None:
     """`context.a.b` as ("context", ("a", "b")); None for anything else."""
     path: list[str] = []

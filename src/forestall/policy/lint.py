@@ -16,9 +16,9 @@ from forestall.core.task import OPEN
 from forestall.core.wanted import DELEGATE
 from forestall.policy import annotation, expression, scope, strict
 from forestall.policy.annotation import Annotations
-from forestall.policy.bundle import Policy, builtin
+from forestall.policy.bundle import Policy, builtin, taken
 from forestall.policy.problem import Problem, Severity, nearest
-from forestall.policy.schema import Compiled
+from forestall.policy.schema import OWN, Compiled
 from forestall.policy.slice import applies
 
 
@@ -29,6 +29,8 @@ class Subject:
     policy: Policy
     tools: Sequence[Compiled]
     annotations: Annotations
+    all: Sequence[Compiled]
+    """Every tool, also those that it cannot apply to."""
 
     def error(self, sentence: str, word: str | None = None) -> Problem:
         return Problem(*self.policy.at(word), sentence)
@@ -47,7 +49,7 @@ def lint(policies: Sequence[Policy], compiled: Sequence[Compiled]) -> list[Probl
             name, what = error.args
             problems.append(Problem(*policy.at(name), f"`@{name}` {what}."))
             continue
-        subject = Subject(policy, _reached(policy, compiled) or compiled, annotations)
+        subject = Subject(policy, _reached(policy, compiled) or compiled, annotations, compiled)
         for rule in _RULES:
             problems.extend(rule(subject))
     return sorted(set(problems))
@@ -75,11 +77,11 @@ def _own_policies(policies: Sequence[Policy]) -> Iterator[Problem]:
 
 
 def _duplicates(policies: Sequence[Policy]) -> Iterator[Problem]:
-    seen: set[str] = set()
+    seen: dict[str, Policy] = {}
     for policy in policies:
         if policy.id in seen:
-            yield Problem(*policy.at("id"), f"The id `{policy.id}` is taken by another policy.")
-        seen.add(policy.id)
+            yield taken(policy, seen[policy.id])
+        seen.setdefault(policy.id, policy)
 
 
 def _annotations(subject: Subject) -> Iterator[Problem]:
@@ -138,6 +140,13 @@ def _arithmetic(subject: Subject) -> Iterator[Problem]:
     for body in expression.bodies(subject.policy.tree):
         if expression.may_overflow(body):
             yield subject.error("This arithmetic can overflow, and Cedar then skips the policy; compare without it.")
+
+
+def _servers(subject: Subject) -> Iterator[Problem]:
+    """A misspelt server, in the scope or in a condition: Cedar takes any name for one."""
+    known = {one.tool.server for one in subject.all} | {tool.server for tool in OWN.values()}
+    for name in sorted(expression.entities(subject.policy.tree, "Server") - known):
+        yield subject.error(f"No server is called `{name}`.{nearest(name, known)}", name)
 
 
 def _words(subject: Subject) -> Iterator[Problem]:
@@ -245,6 +254,7 @@ _RULES: tuple[Callable[[Subject], Iterator[Problem]], ...] = (
     _annotations,
     _tested_names,
     _arithmetic,
+    _servers,
     _words,
     _graver,
     _raw_paths,

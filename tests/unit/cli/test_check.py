@@ -84,6 +84,14 @@ def test_mandates_without_the_default_one_are_an_error(tmp_path: Path, capsys: p
     assert f"{home.mandates / 'default.toml'}: There is no default mandate" in out
 
 
+def test_an_id_that_is_taken_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = furnish(tmp_path)
+    (home.policy / "more.cedar").write_text('@id("reports") forbid (principal, action, resource);')
+    code, out = check(home, capsys)
+    assert code == 1
+    assert out.count("The id `reports` is taken") == 1
+
+
 def test_what_would_deny_everything_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = furnish(tmp_path, policy="", catalogue=False)
     code, out = check(home, capsys)

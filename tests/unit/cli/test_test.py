@@ -47,6 +47,24 @@ def test_tests_that_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert run(home, capsys) == (0, "2 policy tests, 0 failed.\n", "")
 
 
+def test_a_sentence_that_policy_ended_is_not_ended_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = furnish(tmp_path)
+    write(home, '[[case]]\nname = "a"\ntool = "fs/write_file"\nexpect = "permit"\n')
+    code, out, _ = run(home, capsys)
+    assert code == 1
+    assert "got deny (invalid_arguments): The argument `path` is missing.\n" in out
+
+
+def test_a_path_of_an_argument_that_there_is_not_is_no_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would say nothing, and pass."""
+    home = furnish(tmp_path)
+    file = write(home, CASES.replace('paths = { path = "/home', 'paths = { pth = "/home'))
+    code, out, _ = run(home, capsys)
+    assert code == 1
+    assert f"{file}:9: anything else is asked about: This test cannot be run: `paths.pth`: the tool has no such" in out
+    assert "Did you mean `path`?\n" in out
+
+
 def test_a_test_that_fails_says_where_and_what_was_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = furnish(tmp_path)
     file = write(home, CASES.replace('expect = "hold"', 'expect = "deny"'))

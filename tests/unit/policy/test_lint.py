@@ -50,6 +50,11 @@ IN_READ = 'action in Action::"read"'
         (when('["public", "internl"].contains(context.output.confidentiality)'), "a.cedar:2:19", "`internal`?"),
         (when('context.effects.containsAny(["exec"])'), "a.cedar:2:37", "never `exec`"),
         (when('context.args has mode && context.args.mode == "apend"'), "a.cedar:2:54", "Did you mean `append`?"),
+        # a misspelt server
+        ('forbid (principal, action, resource == Server::"fsx");', "a.cedar:1:48", "Did you mean `fs`?"),
+        ('forbid (principal, action, resource in Server::"fsx");', "a.cedar:1:48", "No server is called `fsx`"),
+        (when('resource == Server::"fsx"'), "a.cedar:2:28", "No server is called `fsx`"),
+        (when('[Server::"fs", Server::"mial"].contains(resource)'), "a.cedar:2:31", "Did you mean `mail`?"),
         # arithmetic
         (when("context.args has copies && context.args.copies * 9007199254740991 > 1"), "a.cedar:1:1", "overflow"),
         # annotations
@@ -125,6 +130,8 @@ def test_a_warning_does_not_stop_the_engine(text: str, words: str) -> None:
         f'@credential("git:write") {when("context.own_files", effect="permit")}',
         when("context.args has approval || context.own_files", 'action == Action::"s/ask"'),
         when('principal has assurance && principal.assurance == "local"'),
+        when('[Server::"fs", Server::"mcp", Server::"forestall"].contains(resource)'),
+        'forbid (principal in Workload::"fsx", action, resource == Server::"mail");',
     ],
 )
 def test_a_sound_policy_has_no_problem(text: str) -> None:
