@@ -175,6 +175,12 @@ class State(Protocol):
         """
         ...
 
+    def adds_nothing(self, permit: str) -> bool:
+        """Would the output of this permit, which has no outcome yet, raise no label of anybody: of its task, of those
+        above, of an instance that acts in them or asked for it? False where that is not known.
+        """
+        ...
+
     def stopped(self, task: str) -> Reason | None:
         """Why no permit may be given under this task now: `revoked` once it was killed, alone or with what is above
         it, `suspended` while it or something above it is. None otherwise, also for a task that is not known.

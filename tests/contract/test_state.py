@@ -475,6 +475,66 @@ def test_under_a_permit_that_came_after_the_end_only_whoever_asked_learns(state:
     assert state.labels("own") == SECRET
 
 
+LABELS = [Label(integrity, level) for integrity in Integrity for level in Confidentiality]
+ASKERS = [HOLDER, HELPER, AGENT, replace(AGENT, instance="", process="i-1"), replace(HELPER, process="i-3")]
+OWN = replace(ROOT, task="own", instance="i-3", holder="other")
+INSTANCES = ("i-1", "i-2", "i-3", "i-4")
+knowledge = st.tuples(st.sampled_from(["task", "child", "grandchild", "own"]), st.sampled_from(ASKERS))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(knowledge, st.sampled_from(LABELS)), max_size=4),
+    knowledge,
+    st.sampled_from(LABELS),
+    st.sampled_from(["", "child", "own"]),
+)
+def test_an_output_adds_nothing_exactly_where_its_outcome_changes_no_label(
+    before: list[tuple[tuple[str, Subject], Label]], asked: tuple[str, Subject], output: Label, ended: str
+) -> None:
+    state = LogState()
+    books = tree(state)
+    books.write(opened(OWN, replace(AGENT, id="other", instance="i-3"), NOW))
+    for number, ((task, asker), label) in enumerate(before):
+        one = permit(f"before{number}", name_of(task), label)
+        books.write(permission_of(one, asker), settled(one, Fate.DONE, NOW))
+    if ended:
+        books.write(closed(ended, "completed", NOW))
+    one = permit("now", name_of(asked[0]), output)
+    books.write(permission_of(one, asked[1]))
+    adds_nothing, known = state.adds_nothing("now"), labels_of(state)
+    books.write(settled(one, Fate.DONE, NOW))
+    if adds_nothing:
+        assert labels_of(state) == known
+    elif not ended:
+        assert labels_of(state) != known
+
+
+def name_of(task: str) -> str:
+    return ROOT.task if task == "task" else task
+
+
+def permission_of(of: Permit, asker: Subject) -> Entry:
+    asked = replace(action(), id=of.id, task=of.task)
+    return permitted(of, asked, asker, replace(facts(), effects=of.effects), durable=True)
+
+
+def labels_of(state: LogState) -> list[Label]:
+    """Of everybody, and of what each instance would open next."""
+    tasks = [state.labels(each) for each in (ROOT.task, "child", "grandchild", "own")]
+    return tasks + [state.seen(instance) for instance in INSTANCES]
+
+
+def test_of_a_permit_that_is_not_out_it_is_not_known_that_it_adds_nothing(state: State) -> None:
+    books = Books(state)
+    books.write(opened(GRANT, AGENT, NOW))
+    assert not state.adds_nothing("p1")
+    books.write(permission(permit()))
+    assert state.adds_nothing("p1")
+    books.write(settled(permit(), Fate.DONE, NOW))
+    assert not state.adds_nothing("p1")
+
+
 # -- upstream
 
 

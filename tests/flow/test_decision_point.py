@@ -80,7 +80,7 @@ def test_a_permitted_call_is_recorded_before_it_is_released_and_settled_before_i
         peer = await Peer.gateway(home.socket)
         answer = await peer.ask("write_file", {"path": "a", "content": "b"})
         assert answer["type"] == "permit"
-        assert answer["permit"].keys() == {"id", "tool", "pin", "digest", "expires_at", "start_by"}
+        assert answer["permit"].keys() == {"id", "tool", "pin", "digest", "expires_at", "start_by", "release"}
         assert answer["permit"]["tool"] == "files/write_file"
         assert answer["permit"]["pin"] == pin("write_file")
         assert kinds(home) == ["opened", "permitted"]

@@ -109,10 +109,16 @@ DECIDING = [
     Mutant("what was not begun is not answered", "a_cancel_while_a_permit_cannot_be_written_denies_once", "            case Deny() | Hold() if pending.outcome is None:\n                self._deny(pending, outcome)\n", "            case Hold():\n                self._deny(pending, outcome)\n"),
     # a report, or none
     Mutant("a report is not heard", "a_second_report_is_withheld_and_settles_nothing", "        if pending.settle(report):\n            self._report(pending)\n", "        pending.settle(report)\n"),
-    Mutant("a stranger's report is not answered", "a_second_report_is_withheld_and_settles_nothing", '            self._connection.send({"type": "withhold", "id": report.id, "sentence": sentence})\n            return', "            return"),
+    Mutant("a stranger's report is not answered", "a_second_report_is_withheld_and_settles_nothing", '                self._connection.send({"type": "withhold", "id": report.id, "sentence": sentence})\n            return', "                pass\n            return"),
     Mutant("nobody waits for a report for ever", "a_report_after_it_was_given_up_is_withheld_and_changes_nothing", "        if pending.give_up(why):\n            self._report(pending)\n", "        pending.give_up(why)\n"),
     Mutant("a lost connection gives nothing up", "a_connection_that_is_lost_while_its_permit_is_out_leaves_it_ambiguous", '            self._give_up(pending, "the connection ended")', "            pass"),
-    Mutant("an output is released though it is unknown", "a_reported_fate_is_the_one_that_is_settled", "            case Done() if self._connection.stopped not in ENDED:\n                self._connection.send(", "            case Done() | Undone() if pending.reported is not None:\n                self._connection.send("),
+    Mutant("an output is released though it is unknown", "a_reported_fate_is_the_one_that_is_settled", "            case Done() if pending.reported is not None and self._connection.stopped not in ENDED:\n                self._connection.send(", "            case Done() | Undone() if pending.reported is not None:\n                self._connection.send("),
+    # an output that need not wait, and one that does
+    Mutant("no output waits", "an_output_waits_until_its_label_is_recorded_and_those_after_it_do_not", "adds_nothing = self._parts.state.adds_nothing(ask.permit.id)", "adds_nothing = True"),
+    Mutant("every output waits", "an_output_that_adds_nothing_is_released_at_once_and_settled_without_an_answer", "adds_nothing = self._parts.state.adds_nothing(ask.permit.id)", "adds_nothing = False"),
+    Mutant("whoever releases may", "who_releases_an_output_that_had_to_wait_is_not_served_any_more", "        if report.released and not pending.at_once:\n", "        if False:\n"),
+    Mutant("what was released is released again", "an_output_that_adds_nothing_is_released_at_once_and_settled_without_an_answer", "            case Done() if pending.reported is not None and self._connection.stopped not in ENDED:\n", "            case Done() if self._connection.stopped not in ENDED:\n"),
+    Mutant("a stranger is told of what was released", "what_was_released_at_once_after_it_was_given_up_is_answered_to_nobody", "            if not report.released:\n", "            if True:\n"),
     # who is undecided
     Mutant("a refusal is counted for ever", "a_permit_that_cannot_be_written_is_a_denial", "        if pending.outcome is None:\n            self._decided(", "        if False:\n            self._decided("),
     Mutant("a permit is counted off twice", "a_second_report_is_withheld_and_settles_nothing", "        if pending.outcome is None:\n            self._decided(", "        if True:\n            self._decided("),

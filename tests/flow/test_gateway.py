@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,44 @@ def test_a_decision_point_that_is_killed_in_a_call_leaves_it_ambiguous_and_the_n
         assert client.answer_to(3)["result"]["content"][0]["text"] == '{"a": 3}'
         assert "lost" in client.end()[1]
     assert sorted(fates(home)) == ["ambiguous", "done", "done"]
+
+
+def test_an_output_that_adds_nothing_does_not_wait_for_the_decision_point(home: Home) -> None:
+    with Session(gateway(home.root)) as client:
+        client.initialize()
+        client.call(1, "echo", a=1)  # raises the labels of its task as far as its output can
+        client.answer_to(1)
+        server = server_of(client.process.pid)
+        os.kill(server, signal.SIGSTOP)
+        running = at_the_server(client)
+        point = serving(home)
+        os.kill(point, signal.SIGSTOP)
+        try:
+            os.kill(server, signal.SIGCONT)
+            assert client.answer_to(running)["result"]["content"][0]["text"] == '{"a": 2}'
+        finally:
+            os.kill(point, signal.SIGCONT)
+        assert client.end() == (0, "")
+    assert fates(home)[-1] == "done"
+
+
+def at_the_server(client: Session) -> int:
+    """Of a call that has reached the server, its id. Where the machine stalls for a second it is denied, and the next
+    is tried.
+    """
+    for number in count(2, 2):
+        client.call(number, "echo", a=2)
+        client.call(number + 1, "echo", to="never")
+        if client.read()["id"] != number:  # what is denied is answered behind every permit before it
+            return number
+        client.answer_to(number + 1)
+    raise AssertionError
+
+
+def server_of(gateway: int) -> int:
+    children = Path(f"/proc/{gateway}/task/{gateway}/children").read_text().split()
+    (server,) = [pid for pid in children if PLAIN[1].encode() in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return int(server)
 
 
 def test_a_decision_point_that_is_stopped_is_started_for_the_next_call(home: Home) -> None:

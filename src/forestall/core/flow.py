@@ -7,7 +7,8 @@ effects, and `tests/flow/test_mutants.py` breaks each of them and sees it caught
  2. What is performed is what was asked, under a permit for exactly that: tool, pin, arguments.
  3. `Perform` is asked at most once.
  4. Whatever goes wrong before `Perform`, nothing is performed and the answer is a refusal.
- 5. An output is released only after the outcome, with the output's labels, is recorded.
+ 5. An output is released only after the outcome, with the output's labels, is recorded. Who performs elsewhere may
+    release it before, where that record changes nothing (`core.release`).
  6. A credential that may exist is revoked on every path, or its record has no end and the sweep revokes it; one that
     is the task's own lives on.
  7. A hold performs nothing.

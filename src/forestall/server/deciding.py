@@ -24,6 +24,7 @@ from forestall.core.model import NOTHING, Action, Deny, Done, Grant, Hold, Outco
 from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.core.refer import bound_digest
+from forestall.core.release import released_at_once
 from forestall.core.runaway import Watch
 from forestall.policy.schema import METHOD_TOOL
 from forestall.run import Drive, run
@@ -114,8 +115,11 @@ class Calls:
         pending = self._by_action.get(report.permit)
         if pending is None or pending.outcome is None or pending.reported is not None:
             sentence = "No permit of this id is waiting for its outcome on this connection."
-            self._connection.send({"type": "withhold", "id": report.id, "sentence": sentence})
+            if not report.released:
+                self._connection.send({"type": "withhold", "id": report.id, "sentence": sentence})
             return
+        if report.released and not pending.at_once:
+            raise InvalidInput("An output was released that had to wait for the record of its outcome.")
         if report.leaked:
             self._leaks.heed(self._grant, f"the output of {pending.action.tool}")
         if pending.settle(report):
@@ -277,7 +281,10 @@ class Calls:
         self.counts.permitted += 1
         heed(self._point, self._grant, self.watch.permitted(pending.action))
         note_bound(self._connection.bound, credential, self._parts.lending.proving.lives)
-        self._connection.send(permit_frame(pending.frame, ask.permit, at, credential, token))
+        adds_nothing = self._parts.state.adds_nothing(ask.permit.id)
+        pending.at_once = released_at_once(ask.permit, adds_nothing=adds_nothing)
+        frame = permit_frame(pending.frame, ask.permit, at, credential, token, at_once=pending.at_once)
+        self._connection.send(frame)
         return outcome
 
     def _token(self, permit: Permit, action: Action, at: int) -> str | None:
@@ -309,7 +316,7 @@ class Calls:
             case Done() if pending.is_method:
                 self.counts.permitted += 1
                 self._connection.send(permit_frame(pending.frame, outcome.permit, self._parts.now()))
-            case Done() if self._connection.stopped not in ENDED:
+            case Done() if pending.reported is not None and self._connection.stopped not in ENDED:
                 self._connection.send({"type": "release", "id": pending.reported})
             case Undone() if pending.outcome is None:
                 self._deny(pending, Deny(pending.action.id, outcome.reason))
@@ -326,7 +333,7 @@ class Calls:
                     frame["reason"] = told.value
                 self._connection.send(frame)
             case _:
-                pass  # the connection is gone, or the permit ran out of time: there is no frame to answer
+                pass  # no frame waits: it was released, the connection is gone, or the permit ran out of time
 
     def _deny(self, pending: Pending, decision: Deny | Hold) -> None:
         if pending.answered or pending.outcome is not None:

@@ -53,6 +53,9 @@ MAX_TOKEN = 32 * 1024
 MAX_URL = 2048
 """Characters of an address."""
 
+OUTPUT = frozenset({Fate.DONE, Fate.FAILED})
+"""Ends of a call that have an output."""
+
 _METHOD = re.compile(r"[A-Z]{1,16}")
 _NONCE = re.compile(r"[!#-\[\]-~]{1,512}")
 """RFC 9449, 8.1."""
@@ -106,6 +109,8 @@ class Performed:
     used: Mapping[Quantity, int] = field(default_factory=lambda: NOTHING)
     leaked: bool = False
     """A credential came back in what the tool answered."""
+    released: bool = False
+    """Its output was released before this was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +232,10 @@ def read_performed(frame: Mapping[str, Any]) -> Performed:
     leaked = frame.get("leaked", False)
     if not isinstance(leaked, bool):
         raise InvalidInput("`leaked` is true or false.")
-    return Performed(frame_id(frame), _text(frame, "permit"), fate, digest, detail[:MAX_TEXT], used, leaked)
+    released = frame.get("released", False)
+    if not isinstance(released, bool) or (released and (leaked or fate not in OUTPUT)):
+        raise InvalidInput("`released` is true or false, and true only of an output that let out no credential.")
+    return Performed(frame_id(frame), _text(frame, "permit"), fate, digest, detail[:MAX_TEXT], used, leaked, released)
 
 
 def _used(value: object) -> dict[Quantity, int]:
@@ -316,10 +324,16 @@ def challenge_frame(nonce: str) -> dict[str, Any]:
 
 
 def permit_frame(
-    frame: int, permit: Permit, at: int, credential: Mapping[str, Any] | None = None, token: str | None = None
+    frame: int,
+    permit: Permit,
+    at: int,
+    credential: Mapping[str, Any] | None = None,
+    token: str | None = None,
+    *,
+    at_once: bool = False,
 ) -> dict[str, Any]:
     """`at`: when it is answered. `credential`: what is placed with it; the frame is secret then. `token`: the permit
-    for a server that demands one.
+    for a server that demands one. `at_once`: its output need not wait (`core.release`).
     """
     shown = {
         "id": permit.id,
@@ -335,6 +349,8 @@ def permit_frame(
         shown["refs"] = dict(permit.refs)
     if token is not None:
         shown["token"] = token
+    if at_once:
+        shown["release"] = "at_once"
     lent = {} if credential is None else {"credential": credential}
     return {"type": "permit", "id": frame, "permit": shown, **lent}
 

@@ -25,15 +25,17 @@ class Pending:
     """Its flow, from when it was begun."""
     outcome: asyncio.Future[Result] | None = None
     """Once the permit was sent: what the enforcement point will report."""
+    at_once: bool = False
+    """May its output be released before it is reported?"""
     reported: int | None = None
-    """The id of the frame that reported it."""
+    """The id of the frame that reported it, and waits for an answer."""
     answered: bool = False
     timer: asyncio.TimerHandle | None = None
 
     def settle(self, report: Performed) -> bool:
         """Take in how its permit ended. Is that news?"""
         assert self.outcome is not None
-        self.reported = report.id
+        self.reported = None if report.released else report.id
         if self.outcome.done():
             return False
         match report.fate:

@@ -65,6 +65,17 @@ def test_the_server_gets_the_argument_and_the_decision_point_was_asked_without_i
     assert talk.answer == result()
 
 
+def test_a_credential_that_comes_back_is_withheld_whatever_its_permit_says_of_waiting(talk: Conversation) -> None:
+    talk.client(call())
+    permits(talk, lent(), release="at_once")
+    talk.server(result(content=[SECRET]))
+    assert talk.told[-1]["leaked"] is True
+    assert "released" not in talk.told[-1]
+    assert talk.to_client == []
+    talk.answers({"type": "withhold", "sentence": "no", "reason": "leaked"})
+    assert SECRET.encode() not in talk.to_client[-1]
+
+
 def test_the_next_call_has_nothing_of_it(talk: Conversation) -> None:
     talk.client(call())
     permits(talk, lent())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -210,6 +211,63 @@ def test_a_failed_tool_and_an_error_are_output_too(talk: Conversation) -> None:
         talk.answers({"type": "release"})
         assert talk.answer == answer
         talk.to_client.clear()
+
+
+@pytest.mark.parametrize("answer", [result(), result(isError=True), {"jsonrpc": "2.0", "id": 1, "error": {"code": -1}}])
+def test_an_output_that_need_not_wait_is_released_once_its_outcome_is_on_its_way(
+    talk: Conversation, answer: dict[str, Any]
+) -> None:
+    talk.client(call())
+    talk.permits(release="at_once")
+    line = json.dumps(answer).encode()
+    told, out = talk.told[-1], talk.relay.from_server(line)
+    assert [type(thing) for thing in out] == [ToDecisionPoint, ToClient], "in this order"
+    talk.do(out)
+    report = talk.told[-1]
+    assert report != told
+    assert (report["released"], report["digest"]) == (True, "sha256:" + hashlib.sha256(line).hexdigest())
+    assert report["fate"] == ("done" if answer == result() else "failed")
+    assert talk.to_client == [line]
+    assert report["id"] not in talk.relay._waiting, "no answer is waited for"
+
+
+@pytest.mark.parametrize("said", [None, True, "later", "", ["at_once"]])
+def test_an_output_waits_unless_its_permit_says_in_so_many_words_that_it_need_not(
+    talk: Conversation, said: object
+) -> None:
+    talk.client(call())
+    talk.permits(release=said)
+    talk.server(result())
+    assert "released" not in talk.told[-1]
+    assert talk.to_client == []
+
+
+def test_an_output_that_need_not_wait_is_withheld_where_nobody_can_be_told_of_it(talk: Conversation) -> None:
+    talk.client(call())
+    talk.permits(release="at_once")
+    talk.do(talk.relay.lost())
+    talk.server(result(content=["the secret"]))
+    assert b"the secret" not in b"".join(talk.to_client)
+    assert decision(talk.answer)["reason"] == "outcome_unknown"
+
+
+def test_an_output_whose_report_cannot_be_sent_is_withheld(talk: Conversation) -> None:
+    talk.client(call())
+    talk.permits(release="at_once", id="p" * frame.MAX_FRAME)
+    assert talk.to_server != []
+    talk.server(result(content=["the secret"]))
+    assert b"the secret" not in b"".join(talk.to_client)
+    assert decision(talk.answer)["reason"] == "outcome_unknown"
+
+
+@pytest.mark.parametrize("reason", ["revoked", "task_ended"])
+def test_once_the_task_is_over_no_output_is_released_at_once(talk: Conversation, reason: str) -> None:
+    talk.client(call())
+    talk.permits(release="at_once")
+    talk.revokes(reason)
+    talk.server(result(content=["the secret"]))
+    assert b"the secret" not in b"".join(talk.to_client)
+    assert talk.told[-1]["fate"] == "ambiguous"
 
 
 def test_withheld_output_does_not_reach_the_client(talk: Conversation) -> None:

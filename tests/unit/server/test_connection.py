@@ -17,6 +17,7 @@ from forestall.core.entry import Kind, Stream, opened
 from forestall.core.flow import PERMIT_LIFETIME_MS
 from forestall.core.reason import Reason
 from forestall.core.runaway import Pace
+from forestall.frame import encode
 from forestall.home import Home
 from forestall.server.connection import Connection
 from forestall.wire import order, record_blocking
@@ -259,6 +260,81 @@ async def a_reported_fate_is_the_one_that_is_settled(hand: Hand) -> None:
     assert fates(hand) == ["done", "failed", "not_started", "ambiguous"]
 
 
+def teaches(hand: Hand, tool: str) -> None:
+    """From now on its output raises the labels of whoever reads it."""
+    path = hand.home.catalogue / f"{SERVER}.toml"
+    before, name, after = path.read_text().partition(f"[tools.{tool}]")
+    path.write_text(before + name + after.replace('confidentiality = "public"', 'confidentiality = "internal"', 1))
+    hand.parts.reload()
+
+
+RELEASED = {"type": "performed", "fate": "done", "released": True}
+
+
+async def released(hand: Hand, connection: Connection, number: int, permit: str) -> None:
+    """It was released at once, and is only reported."""
+    connection.handle({**RELEASED, "id": number, "permit": permit})
+    await hand.rest()
+
+
+@scenario
+async def an_output_that_adds_nothing_is_released_at_once_and_settled_without_an_answer(hand: Hand) -> None:
+    connection = await hand.connect()
+    _, permit = await permitted(hand, connection)
+    assert hand.sent(connection)[-1]["permit"]["release"] == "at_once"
+    await released(hand, connection, 10, permit)
+    assert hand.sent(connection)[-1]["type"] == "permit", "nobody waits for an answer"
+    assert (fates(hand), connection.running) == (["done"], [])
+
+
+@scenario
+async def who_does_not_release_at_once_is_answered_as_ever(hand: Hand) -> None:
+    connection = await hand.connect()
+    _, permit = await permitted(hand, connection)
+    assert hand.sent(connection)[-1]["permit"]["release"] == "at_once"
+    assert (await hand.report(connection, 10, permit))["type"] == "release"
+
+
+@scenario
+async def an_output_waits_until_its_label_is_recorded_and_those_after_it_do_not(hand: Hand) -> None:
+    teaches(hand, "write_file")
+    connection = await hand.connect()
+    _, first = await permitted(hand, connection, 1)
+    assert "release" not in hand.sent(connection)[-1]["permit"]
+    _, beside = await permitted(hand, connection, 2)
+    assert "release" not in hand.sent(connection)[-1]["permit"], "it may be read before the first is reported"
+    assert (await hand.report(connection, 10, first))["type"] == "release"
+    assert (await hand.report(connection, 11, beside))["type"] == "release"
+    _, later = await permitted(hand, connection, 3)
+    assert hand.sent(connection)[-1]["permit"]["release"] == "at_once"
+    await released(hand, connection, 12, later)
+    assert fates(hand) == ["done"] * 3
+
+
+@scenario
+async def who_releases_an_output_that_had_to_wait_is_not_served_any_more(hand: Hand) -> None:
+    teaches(hand, "write_file")
+    connection = await hand.connect()
+    _, permit = await permitted(hand, connection)
+    connection._buffer += encode({**RELEASED, "id": 10, "permit": permit})
+    connection._read()
+    await hand.rest()
+    assert "had to wait" in hand.sent(connection)[-1]["sentence"]
+    assert connection.closed
+    assert fates(hand) == ["ambiguous"]
+
+
+@scenario
+async def what_was_released_at_once_after_it_was_given_up_is_answered_to_nobody(hand: Hand) -> None:
+    connection = await hand.connect()
+    pending, permit = await permitted(hand, connection)
+    fire(pending)
+    await hand.rest()
+    await released(hand, connection, 10, permit)
+    assert hand.sent(connection)[-1]["type"] == "permit"
+    assert fates(hand) == ["ambiguous"]
+
+
 @scenario
 async def a_permit_that_was_written_too_late_is_not_sent(hand: Hand) -> None:
     connection = await hand.connect()
@@ -400,6 +476,7 @@ steps = st.one_of(
     st.tuples(st.just("cancel"), st.integers(0, 1), st.just("")),
     st.tuples(st.just("timer"), st.integers(0, 3), st.just("")),
     st.tuples(st.just("report"), st.integers(0, 3), st.sampled_from(["done", "failed", "not_started", "ambiguous"])),
+    st.tuples(st.just("report"), st.integers(0, 3), st.just("released")),
     st.tuples(st.just("again"), st.integers(0, 3), st.just("done")),
     st.tuples(st.just("lose"), st.integers(0, 1), st.just("")),
 )
@@ -445,6 +522,11 @@ class AnyOrder:
         if out:
             connection, pending = out[which % len(out)]
             self.next += 1
+            if fate == "released":
+                before = len(self.hand.sent(connection))
+                await released(self.hand, connection, self.next, pending.action.id)
+                assert len(self.hand.sent(connection)) == before
+                return
             answer = await self.hand.report(connection, self.next, pending.action.id, fate)
             assert (answer["type"], answer["id"]) in {("release", self.next), ("withhold", self.next)}
 

@@ -8,7 +8,7 @@ import pytest
 
 from forestall.core.errors import InvalidInput
 from forestall.core.model import Reference
-from forestall.server.frames import MAX_PATH, MAX_REFS, Proving, read_ask, read_prove
+from forestall.server.frames import MAX_PATH, MAX_REFS, Proving, read_ask, read_performed, read_prove
 
 C = "sha256:" + "c" * 64
 ASK = {"type": "ask", "id": 1, "tool": "files/run", "pin": "", "arguments": {"script": "a"}}
@@ -75,3 +75,29 @@ def test_a_proof_is_asked_for_one_request() -> None:
 def test_what_is_no_request_ends_the_connection(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         read_prove({**PROVE, **wrong})
+
+
+PERFORMED = {"type": "performed", "id": 1, "permit": "p", "fate": "done"}
+
+
+@pytest.mark.parametrize("fate", ["done", "failed"])
+def test_a_report_says_that_the_output_was_released(fate: str) -> None:
+    assert not read_performed(PERFORMED).released
+    assert read_performed({**PERFORMED, "fate": fate, "released": True}).released
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"released": 1},
+        {"released": "true"},
+        {"released": None},
+        {"released": True, "leaked": True},
+        {"released": True, "fate": "ambiguous"},
+        {"released": True, "fate": "not_started"},
+    ],
+    ids=str,
+)
+def test_what_cannot_have_been_released_ends_the_connection(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        read_performed({**PERFORMED, **wrong})

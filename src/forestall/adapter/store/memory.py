@@ -215,14 +215,20 @@ class Memory:
         unspend(trees, name, returned(amounts, used_by_call(amounts, fate, used, body, known)))
         self.forget(task.grant.tree)
 
+    def adds_nothing(self, permit: str) -> bool:
+        """Would `_learn` change nothing, whenever its outcome comes?"""
+        known = self.unsettled.get(permit)
+        if known is None or not self.trees.knows(known.permit.task, known.permit.output):
+            return False
+        return all(self.trees.instance_knows(who, known.permit.output) for who in _asking(known))
+
     def _learn(self, name: str, task: Task | None, labels: Label, known: Unsettled | None) -> None:
         """Under a permit that was recorded after its task had ended, only whoever asked can have learnt anything."""
         if task is not None and (known is None or task.open_at(known.index)):
             self.trees.learn(name, labels)
         if known is not None:
-            subject = known.body["subject"] or {}
-            for who in ("instance", "process"):
-                self.trees.learn_instance(str(subject.get(who, "")), labels)
+            for who in _asking(known):
+                self.trees.learn_instance(who, labels)
 
     # -- holds
 
@@ -236,3 +242,9 @@ class Memory:
         while self.holds.over:
             self.undecided.remove(f"hold {self.holds.over.pop()}")
         self.undecided.wake(self.trees)
+
+
+def _asking(known: Unsettled) -> tuple[str, str]:
+    """The instances of who asked for it, as it was attested; empty where there is none."""
+    subject = known.body["subject"] or {}
+    return str(subject.get("instance", "")), str(subject.get("process", ""))

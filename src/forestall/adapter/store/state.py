@@ -101,6 +101,10 @@ class LogState:
                 return False
             return self._trees.is_open(known.permit.task, at) and self._memory.suspending(known.permit.task) is None
 
+    def adds_nothing(self, permit: str) -> bool:
+        with self._lock:
+            return self._memory.adds_nothing(permit)
+
     def unsettled(self) -> Sequence[Permit]:
         with self._lock:
             return [known.permit for known in self._unsettled.values()]

@@ -168,6 +168,16 @@ class Trees:
                     self.changed_tasks.add(task.grant.task)
                 left += self._instance_learns(task.grant.instance, label)
 
+    def knows(self, name: str, label: Label) -> bool:
+        """Would `learn` change nothing? Of a task that is not known: no."""
+        chain = list(self.chain(name))
+        return bool(chain) and all(
+            label.may_flow(task.labels) and self.instance_knows(task.grant.instance, label) for task in chain
+        )
+
+    def instance_knows(self, instance: str, label: Label) -> bool:
+        return not instance or label.may_flow(self.instances.get(instance, CLEAN))
+
     def learn_instance(self, instance: str, label: Label) -> None:
         for name, learnt in self._instance_learns(instance, label):
             self.learn(name, learnt)

@@ -7,7 +7,8 @@ The rules, in the order of the code:
 - What reaches the server is written anew from the value that was decided, and from what the permit's credential adds.
 - What the call refers to is copied before it is decided, and the server gets the copy that the permit is for.
 - A permit that is not used is reported `not_started`; one that may have been used, `ambiguous`.
-- What the server answers reaches the client only after the decision point has recorded the outcome.
+- What the server answers reaches the client only after the decision point has recorded the outcome; where the permit
+  says that it need not wait, once the outcome is on its way there.
 - An answer in which a credential comes back reaches nobody.
 - When the task is ended, what runs is cancelled, and nothing that it answers reaches the client.
 """
@@ -53,6 +54,11 @@ ATTEMPTS = 3
 
 MAX_NAME = 256
 """Characters of a tool's name; MCP recommends at most 128."""
+
+AT_ONCE = "at_once"
+"""What a permit says of `release` whose output need not wait for an answer to its report."""
+
+UNRECORDED = "the tool answered, but that could not be recorded, so its output is withheld."
 
 NO_META: Mapping[str, Any] = {}
 
@@ -231,12 +237,15 @@ def _carry_out(call: Call, leave: Mapping[str, Any], forward: Forward) -> Talk:
         yield _performed(permit, Fate.AMBIGUOUS, detail=str(gone))
         return _unknown(call, permit, f"{gone}.")
     try:
+        if leave.get("release") == AT_ONCE and not leaked:
+            sent = yield _performed(permit, _fate(answer), answer.line, released=True)
+            return answer.line if sent else _unknown(call, permit, UNRECORDED)
         used = _measured(answer, leave.get("measure") or ())
         recorded = yield Tell(_performed(permit, _fate(answer), answer.line, used=used, leaked=leaked).frame)
     except Ended as ended:
         return _ended(call, permit, ended.reason)
     except Interrupted:
-        return _unknown(call, permit, "the tool answered, but that could not be recorded, so its output is withheld.")
+        return _unknown(call, permit, UNRECORDED)
     if leaked:
         return None if call.cancelled else denial.leaked(call.id, permit, modern=call.modern)
     if recorded["type"] == "release":
@@ -265,6 +274,7 @@ def _performed(
     used: Mapping[str, int] = NO_META,
     *,
     leaked: bool = False,
+    released: bool = False,
 ) -> Report:
     """The report on a permit; its digest is of the server's line, byte for byte, as it is released."""
     frame: dict[str, Any] = {"type": "performed", "permit": permit, "fate": fate.value}
@@ -276,6 +286,8 @@ def _performed(
         frame["used"] = dict(used)
     if leaked:
         frame["leaked"] = True
+    if released:
+        frame["released"] = True
     return Report(frame)
 
 

@@ -402,7 +402,7 @@ class Stage:
             case Ready():
                 return self._require_ready(item, want)
             case Report(frame):
-                self._report(frame)
+                return self._report(frame)
             case Question(method, params):
                 return self._question(item, method, params)
             case Hand(message, to_server):
@@ -422,10 +422,14 @@ class Stage:
         self._waiting[self._frames] = Waiter(item, now + ANSWER_WITHIN_MS, kind)
         return WAIT
 
-    def _report(self, frame: dict[str, Any]) -> None:
+    def _report(self, frame: dict[str, Any]) -> bool:
+        """Was it sent? What was released at once gets no answer."""
         self._frames += 1
-        if self._tell({**frame, "id": self._frames}):
+        if not self._tell({**frame, "id": self._frames}):
+            return False
+        if "released" not in frame:
             self._waiting[self._frames] = Waiter(None, 0, frame["type"])
+        return True
 
     def _tell(self, frame: dict[str, Any]) -> bool:
         """Was it sent? Not without a decision point, nor if it is longer than a frame."""

@@ -42,7 +42,7 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Send the decision point a frame and go on. Answer: None."""
+    """Send the decision point a report on a permit and go on. Answer: was it sent?"""
 
     frame: dict[str, Any]
 
