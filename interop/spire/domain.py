@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from forestall.testing.ports import free_port
 from interop.daemon import Daemon
 
 HERE = Path(__file__).parent
@@ -25,12 +25,12 @@ class Domain:
     def __init__(self, programs: Path, folder: Path, trust_domain: str, *, key_type: str) -> None:
         """`folder`: empty and short, for sockets are made in it. `key_type`: of the authorities, in SPIRE's words."""
         self.trust_domain, self.folder = trust_domain, folder
-        self.bundle_port = _free_port()
+        self.bundle_port = free_port()
         self._programs = programs
         self._env = {
             "TRUST_DOMAIN": trust_domain,
             "FOLDER": str(folder),
-            "SERVER_PORT": str(_free_port()),
+            "SERVER_PORT": str(free_port()),
             "BUNDLE_PORT": str(self.bundle_port),
             "KEY_TYPE": key_type,
         }
@@ -148,10 +148,3 @@ class Domain:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

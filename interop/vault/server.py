@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 import ssl
 import stat
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from forestall.testing.ports import free_port
 from interop.authority import HOST, Authority
 from interop.daemon import Daemon
 
@@ -46,7 +46,7 @@ class Server:
     def __init__(self, program: Path, plugins: Path, folder: Path, authority: Authority) -> None:
         """`plugins`: the folder where its programs for databases are, if any. `folder`: its own, empty."""
         self.program, self._plugins, self._folder, self.authority = program, plugins, folder, authority
-        self._ports = free_ports()
+        self._ports = free_port(), free_port()
         self.address = f"https://{HOST}:{self._ports[0]}"
         self.root = ""
         """Its administrator's token."""
@@ -161,13 +161,6 @@ class Server:
         """Ids of the secrets that there are at a path."""
         found = self.ask("LIST", f"sys/leases/lookup/{path}")
         return [f"{path}/{key}" for key in found["data"]["keys"]] if found else []
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind((HOST, 0))
-        other.bind((HOST, 0))
-        return int(one.getsockname()[1]), int(other.getsockname()[1])
 
 
 def is_program(path: Path) -> bool:

@@ -36,7 +36,7 @@ from tests.flow.test_remote import FULL, LENT, PER_CALL, gateway, served
 from tests.identity.conftest import installed
 from tests.mcpkit.home import home_of, stop
 from tests.mcpkit.session import Session
-from tests.points import entries
+from tests.points import entries, until
 from tests.tokens import key
 
 pytestmark = pytest.mark.slow
@@ -95,6 +95,20 @@ def everything(home: Home) -> bytes:
     return b"".join(file.read_bytes() for file in home.root.rglob("*") if file.is_file())
 
 
+def up_to(far: Resource, verb: str) -> list[dict[str, Any]]:
+    """All that came until one of this verb has: `GET` asks for the server's own stream, after which the gateway says
+    nothing by itself; `DELETE` ends the session.
+    """
+    came: list[dict[str, Any]] = []
+
+    def heard() -> bool:
+        came.extend(far.seen())
+        return any(one["verb"] == verb for one in came)
+
+    until(heard)
+    return came
+
+
 def claims(proof: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(proof.split(".")[1] + "=="))
     return found
@@ -112,8 +126,9 @@ def test_every_message_of_a_task_has_a_proof_of_its_own_and_the_stream_and_the_e
         with Session(gateway(home, f"{far.url}/mcp?tenant=a")) as client:
             client.initialize()
             assert echo(client, 1)["content"][0]["text"]
+            came = up_to(far, "GET")
             assert client.end()[0] == 0
-        came = far.seen()
+        came += up_to(far, "DELETE")
         assert [one["why"] for one in came] == [""] * len(came)
         assert {"POST", "GET", "DELETE"} == {one["verb"] for one in came}
         assert {claims(one["dpop"])["htu"] for one in came} == {f"{far.url}/mcp"}
@@ -173,7 +188,7 @@ def test_a_thief_of_token_and_proof_gets_nothing(shared: Upstream) -> None:
     ):
         client.initialize()
         assert echo(client, 1)["content"]
-        (stolen, *_) = [one for one in far.seen() if one["verb"] == "POST"]
+        (stolen, *_) = [one for one in up_to(far, "GET") if one["verb"] == "POST"]
         authorization, proof = stolen["authorization"], stolen["dpop"]
         token = authorization.split(" ")[1]
         own = key(Algorithm.ES256, "a thief's")

@@ -302,7 +302,6 @@ def test_an_answer_that_comes_too_late_is_a_lost_one(tamper: Tamper, backend: Gi
     one = planned(broker)
     refused(lambda: broker.issue(one))
     held.release()
-    assert held.reached.is_set()
     refused(lambda: broker.revoke(one), "answer was lost")
     broker.close()
 

@@ -357,10 +357,12 @@ def test_an_answer_that_comes_too_late_is_a_lost_one(
     one = planned(broker)
     refused(lambda: broker.issue(one))
     held.release()
-    tamper.rule = honest
-    broker.revoke(one)
+    patient = opening(tmp_path, backend, backend.url)
+    assert backend.secrets() == {one.name}
+    patient.revoke(one)
     assert backend.secrets() == set()
-    broker.close()
+    for each in (broker, patient):
+        each.close()
 
 
 def test_a_request_that_is_carried_out_twice_makes_nothing_that_stays(

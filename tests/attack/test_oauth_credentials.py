@@ -421,7 +421,6 @@ def test_an_answer_that_is_late_is_not_waited_for(world: World) -> None:
     try:
         with refused("not in time"):
             broker.issue(made)
-        assert late.reached.is_set()
         with refused("lost"):
             broker.revoke(made)
     finally:

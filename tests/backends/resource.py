@@ -17,7 +17,7 @@ class Resource:
         self._process, self.url = process, url
 
     def seen(self, **settings: object) -> list[dict[str, Any]]:
-        """What came since this was asked last: verb, `authorization`, `dpop`, and why it was refused, if it was.
+        """What was looked at since this was asked last: verb, `authorization`, `dpop`, and why it was refused, if so.
 
         `settings` hold from now on: `nonce`, the one that it demands; `open`, whether what has no token passes.
         """

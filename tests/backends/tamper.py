@@ -108,4 +108,8 @@ class Held:
         return passed
 
     def release(self) -> None:
-        self._go.set()
+        """Once it is reached: whoever asked may have given up before."""
+        try:
+            assert self.reached.wait(WAIT_S)
+        finally:
+            self._go.set()

@@ -3,7 +3,7 @@
 //
 // Standard input: one JSON object, the settings (`issuer`, `secret` for introspection, `target`), and then one command
 // a line (`nonce`: demand this one; `open`: what has no token passes). Standard output: one JSON object a line: where it listens, and then one for each
-// command: what came since the last. It ends when its input does.
+// command: what was looked at since the last. It ends when its input does.
 
 import { createHash } from 'node:crypto';
 import { createServer, request as ask } from 'node:http';
@@ -55,7 +55,6 @@ const server = createServer(async (request, response) => {
   const body = [];
   for await (const chunk of request) body.push(chunk);
   const note = { verb: request.method, authorization: request.headers.authorization ?? null, dpop: request.headers.dpop ?? null, why: '' };
-  seen.push(note);
   try {
     await require(request);
   } catch (error) {
@@ -65,6 +64,8 @@ const server = createServer(async (request, response) => {
       'www-authenticate': `DPoP algs="ES256", error="${code}"`, ...(now.nonce === null ? {} : { 'dpop-nonce': now.nonce }),
     }).end();
     return;
+  } finally {
+    seen.push(note);
   }
   const { dpop, authorization, connection, ...headers } = request.headers;
   const inner = ask(`${settings.target}${request.url}`, { method: request.method, headers: { ...headers, host: new URL(settings.target).host } }, (answer) => {

@@ -10,25 +10,25 @@ for: for tests, and for the demo. The client library is of the extra `postgresql
 
 from __future__ import annotations
 
-import errno
 import os
 import pwd
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from forestall.testing.ports import free_port
 
 WAIT_S = 60.0
 """Seconds after which what has to happen has failed to; nothing waits for it to pass."""
@@ -42,9 +42,6 @@ INSTALL = (
 
 ADMIN = "admin"
 """The superuser."""
-
-PORTS = range(20_000, 32_000)
-"""None that a kernel gives to who asks for any: until the server listens, and while it is down, nobody is given its."""
 
 SETTINGS = """\
 listen_addresses = '127.0.0.1'
@@ -111,15 +108,6 @@ def _user() -> tuple[int, int] | None:
             continue
         return found.pw_uid, found.pw_gid
     raise FileNotFoundError("a server does not run as root, and there is neither a user `postgres` nor `nobody`")
-
-
-def free_port() -> int:
-    """One that nobody has. Raises OSError where none of many is free."""
-    for port in (secrets.choice(PORTS) for _ in range(100)):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError(errno.EADDRINUSE, "no port of 127.0.0.1 is free")
 
 
 @dataclass

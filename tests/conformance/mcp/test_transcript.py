@@ -23,6 +23,9 @@ from tests.mcpkit.session import PLAIN, Session, gateway
 KIT = Path(__file__).parents[2] / "mcpkit"
 FULL = [sys.executable, str(KIT / "full_server.py")]
 
+one_recording = pytest.mark.xdist_group("transcript")
+"""Each is made once, and looked at by several tests."""
+
 
 def tee(log: Path, command: Sequence[str]) -> list[str]:
     return [sys.executable, str(KIT / "tee.py"), str(log), *command]
@@ -44,18 +47,20 @@ def plain_home() -> Iterator[Home]:
         yield home
 
 
-@pytest.fixture(params=["legacy", "auto", "2026-07-28"])
-def recorded(request: pytest.FixtureRequest, home: Home, tmp_path: Path) -> Path:
-    direct, outside, inside = tmp_path / "direct", tmp_path / "outside", tmp_path / "inside"
+@pytest.fixture(scope="module", params=["legacy", "auto", "2026-07-28"])
+def recorded(request: pytest.FixtureRequest, home: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recorded")
+    direct, outside, inside = folder / "direct", folder / "outside", folder / "inside"
     through = gateway(home.root, tee(inside, FULL), name="full")
     for command in (tee(direct, FULL), tee(outside, through)):
         script = [sys.executable, str(KIT / "conversation.py"), request.param, *command]
         done = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
         assert (done.stderr, done.returncode) == ("", 0)
         assert done.stdout.strip() == ("2025-11-25" if request.param == "legacy" else "2026-07-28")
-    return tmp_path
+    return folder
 
 
+@one_recording
 def test_the_client_sends_and_sees_the_same_bytes(recorded: Path) -> None:
     for direction in ("in", "out"):
         direct, outside = lines(recorded / "direct", direction), lines(recorded / "outside", direction)
@@ -63,6 +68,7 @@ def test_the_client_sends_and_sees_the_same_bytes(recorded: Path) -> None:
         assert in_order(outside) == in_order(direct)
 
 
+@one_recording
 def test_the_server_sees_the_same_and_calls_of_the_same_value(recorded: Path) -> None:
     direct = lines(recorded / "direct", "in")
     inside = [line for line in lines(recorded / "inside", "in") if not is_own(line)]
@@ -78,6 +84,7 @@ def by_whether_decided(lines: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     return calls, [line for line in lines if line not in calls]
 
 
+@one_recording
 def test_what_the_server_sends_is_what_the_client_sees(recorded: Path) -> None:
     sent = [line for line in lines(recorded / "inside", "out") if not is_own(line)]
     assert in_order(sent) == in_order(lines(recorded / "outside", "out"))
