@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from forestall import wire
+from forestall.catalogue.declared import render_declared
 from forestall.config import load
 from forestall.core.ask import CannotDo, Evaluate, FindTool, Gather, Verify
 from forestall.core.control import leaked
@@ -28,6 +29,7 @@ from forestall.home import Home
 from forestall.keeper import Keeper
 from forestall.pep import guard
 from forestall.pep.point import DecisionPoint
+from forestall.private_file import write_private_file
 from forestall.rules import load_rules, no_rules, require_classes
 from forestall.run import run
 from forestall.server.listening import Lock, prepare
@@ -66,7 +68,7 @@ class _Embedded:
     """The parts, who may ask them, and a thread that keeps their house."""
 
     def __init__(self, home: Home, name: str) -> None:
-        self._home = home
+        self._home, self._name = home, name
         prepare(home)
         self._lock = Lock.acquire(home.run / "lock")
         try:
@@ -122,11 +124,18 @@ class _Embedded:
         return self._parts.rules.mandates.get(name)
 
     def _declare(self, tools: Sequence[Tool]) -> None:
+        self._keep(tools)
         rules = load_rules(self._home, tools)
         if not rules.policies:
             raise SetupError(f"{self._home.policy} holds no policy, so every call would be denied; write one.")
         require_classes(rules, self._parts.lending.classes)
         self._parts.rules = rules
+
+    def _keep(self, tools: Sequence[Tool]) -> None:
+        """For `forestall check`, `test`, `explain` and `status`; before policy is looked at, which they tell about."""
+        with suppress(OSError):
+            self._home.declared.mkdir(mode=0o700, exist_ok=True)
+            write_private_file(self._home.declared / f"{self._name}.json", render_declared(tools))
 
     def _leaked(self, task: str, where: str) -> None:
         """As the decision point does it (`forestall.server.leak`), for a program that waits."""

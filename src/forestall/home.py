@@ -43,6 +43,11 @@ class Home:
         return self.root / "catalogue"
 
     @property
+    def declared(self) -> Path:
+        """What programs declared in code, for commands to know of."""
+        return self.root / "declared"
+
+    @property
     def keys(self) -> Path:
         return self.root / "keys"
 

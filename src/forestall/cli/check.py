@@ -76,7 +76,7 @@ def examine(home: Home) -> Findings:
     findings.attempt(lambda: config.socket_path(home, settings))
     if any((home.keys / name).exists() for name in keys.FILES):
         findings.attempt(lambda: keys.load(home.keys))
-    known = findings.attempt(lambda: catalogue.load(home.catalogue))
+    known = findings.attempt(lambda: catalogue.load_all(home.catalogue, home.declared))
     mandates = findings.attempt(lambda: config.load_mandates(home))
     if (tests := home.policy / "tests").exists():
         findings.attempt(lambda: cases.read(tests))

@@ -135,7 +135,7 @@ def examine(home: Home, name: str) -> Account:
     if found.arguments is None:
         return Account(found, None, ("The arguments cannot be opened, so the policies were not asked again.",), other)
     try:
-        known = catalogue.load(home.catalogue)
+        known = catalogue.load_all(home.catalogue, home.declared)
         engine = CedarEngine.build(bundle.read(home.policy), list(known.all()), config.load(home).posture)
         tool = known.find(found.body["tool"]) or OWN.get(found.body["tool"])
         if tool is None:

@@ -105,7 +105,8 @@ def _policy(state: State) -> str:
 
 def _catalogue(state: State) -> str:
     declared = sum(tool.confidence is Confidence.DECLARED for tool in state.tools)
-    return f"{declared} tools reviewed, {len(state.tools) - declared} only proposed{_quarantined(state)}"
+    in_code = f", {len(state.in_code)} declared in code" if state.in_code else ""
+    return f"{declared} tools reviewed, {len(state.tools) - declared} only proposed{in_code}{_quarantined(state)}"
 
 
 def _quarantined(state: State) -> str:
@@ -165,6 +166,7 @@ def _data(state: State) -> dict[str, Any]:
         if policy
         else None,
         "tools": {tool.id: tool.confidence for tool in state.tools},
+        "declared_in_code": [tool.id for tool in state.in_code],
         "duplicates": list(state.duplicates),
         "quarantined": list(state.point.quarantined),
         "problems": list(state.problems),

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     home = Home.find(args.home)
     given = [Path(path) for path in args.paths]
     found = [case for path in given or [home.policy / "tests"] for case in _read(path, given=bool(given))]
-    tools = {tool.id: tool for tool in catalogue.load(home.catalogue).all()}
+    tools = {tool.id: tool for tool in catalogue.load_all(home.catalogue, home.declared).all()}
     engine = CedarEngine.build(bundle.read(home.policy), list(tools.values()), config.load(home).posture)
     engine.self_test()
     results = [_run(case, engine, tools) for case in found]

@@ -69,6 +69,9 @@ class State:
     point: Point
     policy: Policy | None
     tools: tuple[Tool, ...]
+    """Of the catalogue."""
+    in_code: tuple[Tool, ...]
+    """That programs declared."""
     duplicates: tuple[str, ...]
     configurations: tuple[Configuration, ...]
     problems: tuple[str, ...]
@@ -90,19 +93,21 @@ def look(home: Home, files: Iterable[Path]) -> State:
     """
     problems: list[str] = []
     found = tuple(read(file) for file in files)
-    known = catalogue.FileCatalogue()
+    known = everything = catalogue.FileCatalogue()
     try:
         known = catalogue.load(home.catalogue)
+        everything = catalogue.load_all(home.catalogue, home.declared)
     except SetupError as error:
         problems.append(str(error))
-    policy = _policy(home, known.all()) if home.policy.is_dir() else None
+    policy = _policy(home, everything.all()) if home.policy.is_dir() else None
     if policy is None:
         problems.append(f"{home.policy}: there is no policy, so nothing is permitted; run `forestall init`.")
     elif policy.errors:
         problems.append(f"{home.policy}: {policy.errors} errors, so nothing is permitted; run `forestall check`.")
     problems += [problem for one in found for server in one.servers if (problem := gateway_problem(home, one, server))]
     duplicates = tuple(sorted(known.duplicates()))
-    return State(home, _point(home), policy, tuple(known.all()), duplicates, found, tuple(problems))
+    in_code = tuple(tool for tool in everything.all() if tool.id not in known.tools)
+    return State(home, _point(home), policy, tuple(known.all()), in_code, duplicates, found, tuple(problems))
 
 
 def usual_files(home: Home, directory: Path) -> tuple[Path, ...]:
