@@ -148,7 +148,7 @@ PENDING = [
     Mutant("what is given up is not started", "a_connection_that_is_lost_while_its_permit_is_out_leaves_it_ambiguous", "CannotDo(Reason.UNAVAILABLE, why)", "NotStarted(Reason.UNAVAILABLE, why)"),
     Mutant("nobody hears that it is given up", "a_connection_that_is_lost_while_its_permit_is_out_leaves_it_ambiguous", "why))\n            return True\n", "why))\n            return False\n"),
     Mutant("a cancel reaches what is permitted", "a_cancel_after_the_permit_is_harmless", "        if self.outcome is None and self.drive is not None:\n", "        if self.drive is not None:\n"),
-    Mutant("who reports is not answered", "a_reported_fate_is_the_one_that_is_settled", "        self.reported = report.id\n", ""),
+    Mutant("who reports is not answered", "a_reported_fate_is_the_one_that_is_settled", "        self.reported = None if report.released else report.id\n", ""),
 ]  # fmt: skip
 
 
