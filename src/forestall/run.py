@@ -86,7 +86,8 @@ class Drive(Generic[T]):
             if failure is not None:
                 continue
             try:
-                answer = _handler(self._handlers, ask)(ask)
+                handle: Callable[[Any], Any] = self._handlers.get(type(ask), _nobody)
+                answer = handle(ask)
             except BaseException as error:  # noqa: BLE001 - an error of any kind is a refusal, a Rust panic included
                 failure = self._failure(error)
                 continue
@@ -156,22 +157,21 @@ def translate(error: BaseException) -> CannotDo:
 
 def _forbidden_now(ask: Ask, interrupt: BaseException | None, deadline: float | None) -> CannotDo | None:
     """Why this step must not be started any more, if it must not."""
+    late = deadline is not None and time.monotonic() >= deadline
+    if interrupt is None and not late:
+        return None
     kind = ask.entry.kind if isinstance(ask, Record) else None
     is_deed = type(ask) in DEED or kind is Kind.LEASED
     if type(ask) in FINISHING and not is_deed and kind not in GRANTING:
         return None
     if interrupt is not None:
         return NotStarted(Reason.CANCELLED) if isinstance(ask, Perform) else CannotDo(Reason.CANCELLED)
-    if deadline is not None and not is_deed and time.monotonic() >= deadline:
-        return CannotDo(Reason.DEADLINE)
-    return None
+    return None if is_deed else CannotDo(Reason.DEADLINE)
 
 
-def _handler(handlers: Handlers, ask: Ask) -> Callable[[Any], Any]:
-    try:
-        return handlers[type(ask)]
-    except KeyError:
-        raise CannotDo(Reason.UNAVAILABLE, f"nothing here carries out {type(ask).__name__}") from None
+def _nobody(ask: Ask) -> Any:
+    """Carries out what no handler does."""
+    raise CannotDo(Reason.UNAVAILABLE, f"nothing here carries out {type(ask).__name__}")
 
 
 def _unawaited(answer: Awaitable[Any], ask: Ask | None) -> CannotDo:
