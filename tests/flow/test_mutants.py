@@ -42,7 +42,7 @@ MUTANTS = [
     Mutant("released before it is settled", "5", "return Undone(outcome.permit, fate, error.reason", "return outcome or Undone(outcome.permit, fate, error.reason"),
     # promise 3: at most once, and soon
     Mutant("performed twice", "3", PERFORM, f"(yield Perform(permit, action, lease)); {PERFORM}"),
-    Mutant("retried when it is lost", "3", "        assert isinstance(outcome, Undone)\n", "        (yield Perform(permit, action, None))\n        assert isinstance(outcome, Undone)\n"),
+    Mutant("retried when it is lost", "3", "        fate = Fate.NOT_STARTED if isinstance", "        (yield Perform(permit, action, None))\n        fate = Fate.NOT_STARTED if isinstance"),
     Mutant("as much as it likes", "12", "exceeds(outcome.result.used, outcome.permit.limits)", "False"),
     Mutant("nothing is little enough", "12 withheld", "exceeds(outcome.result.used, outcome.permit.limits)", "outcome.permit.limits"),
     Mutant("no call has limits", "12", "limits=grant.per_call if grant is not None else NOTHING", "limits=NOTHING"),
@@ -81,7 +81,7 @@ MUTANTS = [
     Mutant("permit is not confirmed", "10", "        yield from require_standing(permit)\n", ""),
     Mutant("the answer is ignored", "10", "if stopped is not None:", "if stopped is NotImplemented:"),
     Mutant("confirmed before it is recorded", "10", "            yield from reserve_and_record(decision, action, known)\n", "            if (yield Confirm(decision)): raise CannotDo()\n            yield from reserve_and_record(decision, action, known)\n", ("        yield from require_standing(permit)\n", "")),
-    Mutant("stopped is called ambiguous", "10 stopped and not", "raise NotStarted(stopped, stopped.value)", "raise CannotDo(stopped, stopped.value)", ("outcome: Done | Undone = Undone(permit, Fate.NOT_STARTED, Reason.UNAVAILABLE)", "outcome: Done | Undone = Undone(permit, Fate.AMBIGUOUS, Reason.UNAVAILABLE)")),
+    Mutant("stopped is called ambiguous", "10 stopped and not", "raise NotStarted(stopped, stopped.value)", "raise CannotDo(stopped, stopped.value)", ("loan, fate = Loan(), Fate.NOT_STARTED", "loan, fate = Loan(), Fate.AMBIGUOUS")),
     # no agent acts on half a context
     Mutant("upstream is not waited for", "4", "if not ruling.after_upstream or not (yield AwaitUpstream(action)):", "if True:"),
     Mutant("what was known before it counts", "4", "if not ruling.after_upstream or not (yield AwaitUpstream(action)):", "if not ruling.after_upstream or (yield AwaitUpstream(action)):"),
@@ -89,7 +89,8 @@ MUTANTS = [
     Mutant("denial is not recorded", "8", "yield from best_effort(Record(denied(decision, action, known.subject, known.facts)))", "yield from ()"),
     Mutant("hold is not recorded", "8", "yield from best_effort(Record(held(decision, action, known.subject, known.facts)))", "yield from ()"),
     Mutant("permit is not settled", "5", "        yield Record(_settlement(outcome, at))\n", "        pass\n"),
-    Mutant("a lost call is called not started", "8 wrong fate", "outcome = Undone(permit, Fate.AMBIGUOUS, Reason.UNAVAILABLE)\n", "pass\n"),
+    Mutant("a lost call is called not started", "8 wrong fate", "        fate = Fate.AMBIGUOUS\n", ""),
+    Mutant("what certainly did not start is called ambiguous", "8 wrong fate", "Fate.NOT_STARTED if isinstance(error, NotStarted) else fate", "fate"),
     Mutant("a failed call is called done", "8 wrong fate", "Fate.FAILED if result.failed else Fate.DONE", "Fate.DONE"),
     Mutant("another output is released", "5 released what", PERFORM, "outcome = Done(permit, Result((yield Perform(permit, action, lease)).value))"),
 ]  # fmt: skip

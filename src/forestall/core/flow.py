@@ -186,20 +186,18 @@ def reserve_and_record(permit: Permit, action: Action, known: Known) -> Flow[Non
 
 def carry_out(permit: Permit, action: Action) -> Flow[Outcome]:
     """Confirm, lend, perform once, take back, settle; release the output only when that is written."""
-    outcome: Done | Undone = Undone(permit, Fate.NOT_STARTED, Reason.UNAVAILABLE)
-    loan = Loan()
+    outcome: Done | Undone
+    loan, fate = Loan(), Fate.NOT_STARTED
     try:
         yield from require_standing(permit)
         lease = (yield from lend(permit, action, loan)) if permit.credential is not None else None
-        outcome = Undone(permit, Fate.AMBIGUOUS, Reason.UNAVAILABLE)
+        fate = Fate.AMBIGUOUS
         outcome = Done(permit, (yield Perform(permit, action, lease)))
-    except NotStarted as error:
-        outcome = Undone(permit, Fate.NOT_STARTED, error.reason, error.detail)
+        fate = _fate(outcome.result)
     except CannotDo as error:
-        assert isinstance(outcome, Undone)
-        outcome = Undone(permit, outcome.fate, error.reason, error.detail)
-    fate = outcome.fate if isinstance(outcome, Undone) else _fate(outcome.result)
-    yield from take_back(loan, fate.value)
+        fate = Fate.NOT_STARTED if isinstance(error, NotStarted) else fate
+        outcome = Undone(permit, fate, error.reason, error.detail)
+    yield from take_back(loan, fate)
     return (yield from settle(outcome))
 
 
