@@ -386,7 +386,7 @@ _RENEWING = frozenset({Kind.ORDERED, Kind.APPROVED, Kind.DECLINED})
 
 def _apply(parts: Parts, entry: Entry, position: Position) -> None:
     if entry.stream is Stream.PERMITS or entry.kind is Kind.HELD:
-        body = {**entry.body, "kind": entry.kind.value, "id": entry.id, "at": entry.at}
+        body = {**entry.body, "kind": entry.kind, "id": entry.id, "at": entry.at}
         if entry.binding:
             body["binding"] = entry.binding
         parts.state.apply(Written(position, body))

@@ -170,6 +170,8 @@ def _is_plain(value: Any) -> bool:
         return True
     if kind is list or kind is tuple:
         return all(type(member) in _SCALARS or _is_plain(member) for member in value)
+    if issubclass(kind, str):  # a StrEnum is written as the text that it is
+        return True
     return kind is int and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER
 
 

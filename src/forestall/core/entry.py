@@ -16,7 +16,6 @@ from typing import Any
 from forestall.core.approval import Approver, binding, binding_of
 from forestall.core.canonical import MAX_DEPTH, MAX_SAFE_INTEGER, canonical, canonical_plain, digest, parse
 from forestall.core.control import Command
-from forestall.core.effects import Effect
 from forestall.core.fate import Fate
 from forestall.core.grant_json import grant_to_json, subject_to_json
 from forestall.core.label import CLEAN, Label
@@ -102,8 +101,8 @@ class Entry:
         """Canonical bytes: the record that is hashed into the tree."""
         head: dict[str, Any] = {
             "format": FORMAT,
-            "stream": self.stream.value,
-            "kind": self.kind.value,
+            "stream": self.stream,
+            "kind": self.kind,
             "id": self.id,
             "at": self.at,
         }
@@ -145,14 +144,14 @@ def closed(task: str, why: str, at: int) -> Entry:
 def ordered(command: Command, id: str, at: int) -> Entry:  # noqa: A002 - as in Entry
     target = command.target
     body = {
-        "order": command.order.value,
-        "reach": target.reach.value,
+        "order": command.order,
+        "reach": target.reach,
         "name": target.name,
         "trust_domain": target.trust_domain,
         "tenant": target.tenant,
         "why": command.why,
         "by": command.by,
-        **({"level": command.level.value} if command.level is not None else {}),
+        **({"level": command.level} if command.level is not None else {}),
     }
     return Entry(Stream.PERMITS, Kind.ORDERED, id, at, body)
 
@@ -194,7 +193,7 @@ def settled(
     body: dict[str, Any] = {
         "task": permit.task,
         "tool": permit.tool,
-        "fate": fate.value,
+        "fate": fate,
         "output": output,
         "labels": _label(permit.output),
         "detail": detail,
@@ -213,10 +212,10 @@ def leased(lease: Lease, at: int) -> Entry:
         "permit": lease.permit,
         "credential": lease.credential,
         "backend": lease.backend,
-        "scope": lease.scope.value,
+        "scope": lease.scope,
         "rights": dict(lease.rights),
         "expires_at": lease.expires_at,
-        "place": None if lease.place is None else {"where": lease.place.where.value, "name": lease.place.name},
+        "place": None if lease.place is None else {"where": lease.place.where, "name": lease.place.name},
         "exposed": lease.exposed,
         "standing": lease.standing,
         "words": lease.words,
@@ -234,7 +233,7 @@ def denied(denial: Deny, action: Action, subject: Subject | None, facts: Facts |
     about, sealed = _about(action, subject, facts)
     body = {
         **about,
-        "reason": denial.reason.value,
+        "reason": denial.reason,
         "policies": list(denial.policies),
         "policy_digest": denial.policy_digest,
         "detail": denial.detail,
@@ -246,7 +245,7 @@ def held(hold: Hold, action: Action, subject: Subject, facts: Facts) -> Entry:
     about, sealed = _about(action, subject, facts)
     body = {
         **about,
-        "reason": hold.reason.value,
+        "reason": hold.reason,
         "approvals": [_approval(approval) for approval in hold.approvals],
         "policies": list(hold.policies),
         "policy_digest": hold.policy_digest,
@@ -340,12 +339,12 @@ def _further(facts: Facts) -> Iterator[tuple[str, bytes]]:
 
 def _facts(facts: Facts) -> dict[str, Any]:
     return {
-        "effects": _names(facts.effects),
-        "confidence": facts.confidence.value,
+        "effects": sorted(facts.effects),
+        "confidence": facts.confidence,
         "seen": _label(facts.labels),
         "reaches_own_files": facts.reaches_own_files,
         "depth": facts.depth,
-        **({"risk": facts.risk.value} if facts.risk is not None else {}),
+        **({"risk": facts.risk} if facts.risk is not None else {}),
         **({"posture": dict(facts.posture)} if facts.posture else {}),
         **({"unbound": list(facts.unbound)} if facts.unbound else {}),
     }
@@ -358,17 +357,13 @@ def _answered(hold: Mapping[str, Any], approver: Approver, shown: str) -> dict[s
         "hold": hold["id"],
         "uid": approver.uid,
         "names": sorted(approver.names),
-        "assurance": approver.assurance.value,
+        "assurance": approver.assurance,
         "shown": shown,
     }
 
 
-def _names(effects: frozenset[Effect]) -> list[str]:
-    return sorted(effect.value for effect in effects)
-
-
 def _label(label: Label) -> dict[str, str]:
-    return {"integrity": label.integrity.value, "confidentiality": label.confidentiality.value}
+    return {"integrity": label.integrity, "confidentiality": label.confidentiality}
 
 
 def _ruled(ruling: Ruling | None) -> dict[str, Any]:
@@ -390,4 +385,4 @@ def _paths(facts: Facts) -> dict[str, Any]:
 
 def _fingerprint(action: Action, decision: Deny | Hold) -> str:
     detail = decision.detail if isinstance(decision, Deny) else ""
-    return f"{action.task}\n{action.tool}\n{action.digest}\n{decision.reason.value}\n{detail}"
+    return f"{action.task}\n{action.tool}\n{action.digest}\n{decision.reason}\n{detail}"

@@ -19,7 +19,7 @@ def grant_to_json(grant: Grant) -> dict[str, Any]:
         "purpose": grant.purpose,
         "mandate": grant.mandate,
         "tools": list(grant.tools),
-        "effects": sorted(effect.value for effect in grant.effects),
+        "effects": sorted(grant.effects),
         "expires_at": grant.expires_at,
         "budget": {counted.value: limit for counted, limit in grant.budget.items()},
         **{name: value for name, value in _extra(grant).items() if value},
@@ -80,7 +80,7 @@ def subject_to_json(subject: Subject, *, acting: bool = False) -> dict[str, Any]
     known = {"instance": subject.instance, "tenant": subject.tenant, "trust_domain": subject.trust_domain}
     body: dict[str, Any] = {
         "id": subject.id,
-        "assurance": subject.assurance.value,
+        "assurance": subject.assurance,
         "asserted_name": subject.asserted_name,
         **{name: value for name, value in known.items() if value},
         **({"uid": subject.uid} if subject.uid is not None else {}),

@@ -285,7 +285,7 @@ def _posture(question: Question, part: Slice) -> dict[str, str]:
 
 
 def _label(label: Label) -> dict[str, str]:
-    return {"integrity": label.integrity.value, "confidentiality": label.confidentiality.value}
+    return {"integrity": label.integrity, "confidentiality": label.confidentiality}
 
 
 _CONTEXT: Mapping[str, Callable[[Question, Slice], Any]] = MappingProxyType(
@@ -293,8 +293,8 @@ _CONTEXT: Mapping[str, Callable[[Question, Slice], Any]] = MappingProxyType(
         "task": _task,
         "labels": lambda question, _: _label(question.facts.labels),
         "effects": lambda question, _: sorted(question.tool.effects | question.facts.effects),
-        "confidence": lambda question, _: question.facts.confidence.value,
-        "assurance": lambda question, _: question.subject.assurance.value,
+        "confidence": lambda question, _: question.facts.confidence,
+        "assurance": lambda question, _: question.subject.assurance,
         "asserted_name": lambda question, _: question.subject.asserted_name,
         "executable": lambda question, _: (
             question.subject.executable and executable_to_json(question.subject.executable)
