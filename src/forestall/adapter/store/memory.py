@@ -131,7 +131,7 @@ class Memory:
             return
         self.trees.tasks[grant.task].opened_at = int(body["at"])
         if grant.parent:
-            spend(self.trees, grant.parent, dict.fromkeys(ONE_TASK_MORE, 1))
+            spend(self.trees, self.trees.chain(grant.parent), dict.fromkeys(ONE_TASK_MORE, 1))
         killed = self.orders.killed(grant, index)
         if killed is not None:
             self._end(grant.task, killed, killed=True)
@@ -195,10 +195,10 @@ class Memory:
         name, trees = known.permit.task, self.trees
         self.unsettled[known.permit.id] = known
         self.changed_permits.add(known.permit.id)
-        task = trees.tasks.get(name)
-        if task is not None:
-            task.running += 1
-            spend(trees, name, amounts_of(trees.chain(name), known.permit.effects))
+        chain = trees.chain(name)
+        if chain:
+            chain[0].running += 1
+            spend(trees, chain, amounts_of(chain, known.permit.effects))
 
     def _settle(self, body: Mapping[str, Any]) -> None:
         fate, labels, used = Fate(body["fate"]), label_of(body["labels"]), used_of(body)
@@ -211,8 +211,9 @@ class Memory:
         if task is None or known is None:
             return
         task.running -= 1
-        amounts = amounts_of(trees.chain(name), known.permit.effects)
-        unspend(trees, name, returned(amounts, used_by_call(amounts, fate, used, body, known)))
+        chain = trees.chain(name)
+        amounts = amounts_of(chain, known.permit.effects)
+        unspend(trees, chain, returned(amounts, used_by_call(amounts, fate, used, body, known)))
         self.forget(task.grant.tree)
 
     def adds_nothing(self, permit: str) -> bool:

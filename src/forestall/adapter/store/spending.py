@@ -34,17 +34,17 @@ def reservation(body: Mapping[str, Any]) -> tuple[str, Collection[Counted]]:
 
 def amounts_of(chain: Iterable[Task], counted: Collection[Counted]) -> dict[Counted, int]:
     """What is taken from each account of the chain: see `core.budget.uses`."""
-    return uses((task.grant for task in chain), counted)
+    return uses([task.grant for task in chain], counted)
 
 
-def spend(trees: Trees, name: str, amounts: Mapping[Counted, int]) -> None:
-    for task in trees.chain(name):
+def spend(trees: Trees, chain: Iterable[Task], amounts: Mapping[Counted, int]) -> None:
+    for task in chain:
         task.account.spend(amounts)
         trees.changed_tasks.add(task.grant.task)
 
 
-def unspend(trees: Trees, name: str, amounts: Mapping[Counted, int]) -> None:
-    for task in trees.chain(name):
+def unspend(trees: Trees, chain: Iterable[Task], amounts: Mapping[Counted, int]) -> None:
+    for task in chain:
         task.account.unspend(amounts)
         trees.changed_tasks.add(task.grant.task)
 

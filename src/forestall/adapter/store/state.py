@@ -80,7 +80,7 @@ class LogState:
 
     def reserve(self, grant: Grant, counted: Collection[Counted]) -> bool:
         with self._lock:
-            chain = list(self._trees.chain(grant.task))
+            chain = self._trees.chain(grant.task)
             if not chain or chain[0].ended is not None:
                 return False
             amounts = amounts_of(chain, counted)
@@ -254,7 +254,7 @@ class LogState:
 
     def _unreserve(self, name: str, counted: Collection[Counted]) -> None:
         """The lock is held."""
-        chain = list(self._trees.chain(name))
+        chain = self._trees.chain(name)
         if not chain or not counted:
             return
         amounts = amounts_of(chain, counted)

@@ -100,12 +100,14 @@ class Trees:
         """May it hold one task more?"""
         return self._of_holder[holder] < MAX_OF_HOLDER
 
-    def chain(self, name: str) -> Iterator[Task]:
+    def chain(self, name: str) -> list[Task]:
         """The task, and those above it; nothing where it is not known."""
+        chain = []
         task = self.tasks.get(name)
         while task is not None:
-            yield task
+            chain.append(task)
             task = self.tasks.get(task.grant.parent)
+        return chain
 
     def tree_of(self, name: str) -> str | None:
         """Which tree an open task is in; None where it is not known, or over."""
@@ -113,13 +115,11 @@ class Trees:
         return task.grant.tree if task is not None and task.ended is None else None
 
     def above(self, name: str) -> Iterator[str]:
-        chain = self.chain(name)
-        next(chain, None)
-        return (task.grant.task for task in chain)
+        return (task.grant.task for task in self.chain(name)[1:])
 
     def is_open(self, name: str, at: int) -> bool:
         """Is it open, with everything above it, and not out of time?"""
-        chain = list(self.chain(name))
+        chain = self.chain(name)
         return bool(chain) and all(task.ended is None and at < task.grant.expires_at for task in chain)
 
     def end(self, name: str, index: int, *, killed: bool = False) -> list[str]:
