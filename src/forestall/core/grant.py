@@ -26,8 +26,7 @@ def objection(
         return Reason.DEPTH
     if not covers_tool(grant.tools, tool.id) or not (tool.effects | facts.effects) <= grant.effects:
         return Reason.OUT_OF_SCOPE
-    read = tool.output.join(facts.labels).confidentiality
-    if not within(read, grant.ceiling):
+    if grant.ceiling is not None and not within(tool.output.join(facts.labels).confidentiality, grant.ceiling):
         return Reason.OUT_OF_SCOPE
     if grant.resources and objected_argument(grant.resources, tool.id, arguments, facts.paths) is not None:
         return Reason.OUT_OF_SCOPE

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 
 def matches(parts: Sequence[str], text: str) -> bool:
     """Is `text` the parts in their order, with anything between them? One part alone has to be the whole text."""
-    first, *rest = parts
-    if not rest:
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
         return text == first
-    *middle, last = rest
     if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
         return False
     at, end = len(first), len(text) - len(last)
-    for part in middle:
+    for part in parts[1:-1]:
         found = text.find(part, at, end)
         if found < 0:
             return False

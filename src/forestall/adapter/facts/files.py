@@ -143,11 +143,13 @@ class _Call:
             return False
         if len(text) > MAX_TEXT:
             return True
-        executes = Effect.EXECUTE in self.tool.effects
-        if any(self._names(form) for form in readings(text, self.variables)):
+        if is_plain(text):
+            return self._names(text)
+        if any(map(self._names, readings(text, self.variables))):
             return True
-        if carried or is_plain(text):
+        if carried:
             return False
+        executes = Effect.EXECUTE in self.tool.effects
         if executes and unknown_to_a_shell(text, self.variables):
             return True
         return any(
@@ -170,7 +172,7 @@ class _Call:
             self.relative.add(path)
         if path.startswith("~") and not path.startswith("~/"):
             path = os.path.expanduser(path) if path != "~" else path  # noqa: PTH111 - `~user`, as text
-        return any(self._leads(form) for form in absolute(path, self.directory, self.home))
+        return any(map(self._leads, absolute(path, self.directory, self.home)))
 
     def _leads(self, path: str) -> bool:
         if self.own.holds(path) or self.own.matched(path):
