@@ -6,7 +6,7 @@ Not safe to share: `LogState` holds its lock around `unsaved`; at a start nobody
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,14 @@ class Saved:
     index: Index | None
     """None where none can be kept."""
     fault: str = ""
-    """Why not, for the operator."""
+    """Why not, or what the log lacks, for the operator."""
+
+
+LACKING = (
+    "The log lacks entries that it held before, so that what they spent, burned and revoked is forgotten. If there was "
+    "no power failure, it was replaced or rolled back: compare it with a remembered checkpoint, forestall-verify "
+    "--remembered."
+)
 
 
 def open_saved(path: Path, ledger: Ledger) -> Saved:
@@ -51,7 +58,8 @@ def open_saved(path: Path, ledger: Ledger) -> Saved:
     if saved.index is not None:
         saved.index.close()
     Index.discard(path)
-    return _from_index(path)
+    fresh = _from_index(path)
+    return replace(fresh, fault=" ".join(filter(None, (LACKING, fresh.fault))))
 
 
 def unsaved(memory: Memory) -> Batch | None:

@@ -77,7 +77,11 @@ def test_an_index_that_is_ahead_of_the_log_is_thrown_away(path: Path) -> None:
     again = open_state(path, shorter)
     assert not again.unsettled()
     assert again.applied(Stream.PERMITS) == 1
+    assert "it was replaced or rolled back: compare it with a remembered checkpoint" in again.fault
     again.close()
+    once = open_state(path, shorter)
+    assert once.fault == ""
+    once.close()
 
 
 @pytest.mark.parametrize(
