@@ -18,6 +18,7 @@ from forestall.adapter.ledger.reader import Cursor, LogReader
 from forestall.cli import WrongCommandLine
 from forestall.cli.record import LEASES, order_text
 from forestall.core.entry import Kind, Stream
+from forestall.core.reason import Reason
 from forestall.home import Home
 from forestall.port import Written
 
@@ -87,7 +88,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--kind", action="append", choices=[kind.value for kind in Kind], help="only this kind; may be repeated")
     add("--tool", metavar="GLOB", help="only tools whose server/tool matches")
     add("--task", metavar="ID", help="only this task")
-    add("--reason", metavar="CODE", help="only denials and holds for this reason")
+    codes = [reason.value for reason in Reason]
+    add("--reason", metavar="CODE", choices=codes, help="only denials and holds for this reason (docs/reasons)")
     add("--since", metavar="WHEN", help="only from then on: 30s, 10m, 2h, 7d, or an ISO 8601 time (UTC unless it says)")
     add("-n", "--limit", metavar="N", type=int, help="only the last N of what there is")
     add("--json", action="store_true", help="one JSON object a line: the entry and its index")

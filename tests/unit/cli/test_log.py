@@ -134,7 +134,9 @@ def test_a_ledger_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.Captu
     assert "nothing was recorded yet" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--since", "yesterday"], ["--limit", "-1"], ["--since", ""]])
+@pytest.mark.parametrize(
+    "arguments", [["--since", "yesterday"], ["--limit", "-1"], ["--since", ""], ["--reason", "nope"]]
+)
 def test_bad_input_is_said(place: Place, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert main(["log", "--home", str(place.root), *arguments]) == 2
     assert "forestall: --" in capsys.readouterr().err
