@@ -85,11 +85,11 @@ async def at_once(_: Point) -> None:
 def test_a_cut_anywhere_in_the_last_group_is_repaired_to_its_last_whole_entry(used: Scratch, log: str) -> None:
     file = used.home.root / log
     whole, places = file.read_bytes(), marks(file)
-    last = [mark for mark in places if mark[0] == CHECKPOINT][-2]
-    for cut in range(last[2] + 1, len(whole), 97):
+    signed = [places[0][1], *(end for kind, _, end in places if kind == CHECKPOINT)][-2]
+    for cut in range(signed + 1, len(whole), 97):
         file.write_bytes(whole[:cut])
         play(used.home, at_once)  # many a start, so in this process
-        assert file.read_bytes().startswith(whole[: last[2]])
+        assert file.read_bytes().startswith(whole[:signed])
         assert forestall_verify.main([str(used.home.ledger)]) == 0
         entries = [end for kind, _, end in places if kind == ENTRY and end <= cut]
         assert len([mark for mark in marks(file) if mark[0] == ENTRY]) >= len(entries) - 1
@@ -97,9 +97,11 @@ def test_a_cut_anywhere_in_the_last_group_is_repaired_to_its_last_whole_entry(us
 
 
 def flip(scratch: Scratch) -> None:
+    """In an entry, wherever that is: what of a frame is around it is said otherwise."""
     file = scratch.home.root / PERMITS
     data = bytearray(file.read_bytes())
-    data[len(data.rstrip(b"\0")) // 2] ^= 1
+    _, start, end = next(mark for mark in marks(file) if mark[0] == ENTRY)
+    data[(start + end) // 2] ^= 1
     file.write_bytes(data)
 
 

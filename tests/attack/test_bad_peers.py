@@ -220,7 +220,7 @@ def test_a_client_that_does_not_read_holds_nobody_up_for_ever(scratch: Scratch) 
     """It sends, and never takes an answer: the gateway ends with it, and every permit is settled."""
     with Session(gateway(scratch.home.root)) as client:
         client.initialize()
-        for number in range(50):
+        for number in range(20):  # tens of megabytes, which nothing on the way could hold
             client.call(number, "flood", count=2000)
         client.process.stdout.close()
         client.process.stdin.close()

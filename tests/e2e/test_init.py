@@ -68,7 +68,12 @@ class Place:
             },
             "everything": {"command": str(node_bin / "mcp-server-everything"), "args": ["stdio"]},
         }
-        self.file.write_text(json.dumps({"mcpServers": self.servers}, indent=2) + "\n")
+        self.configure(*self.servers)
+
+    def configure(self, *names: str) -> None:
+        """The client knows these servers and no others."""
+        known = {name: self.servers[name] for name in names}
+        self.file.write_text(json.dumps({"mcpServers": known}, indent=2) + "\n")
         self.before = self.file.read_bytes()
 
     def run(self, command: str, *words: str) -> int:
@@ -169,6 +174,7 @@ def test_six_servers_are_guarded_by_one_command_and_work(place: Place, capsys: p
 
 
 def test_the_inspectors_command_line_works_through_it(place: Place) -> None:
+    place.configure(*READS)
     assert place.run("init", str(place.file), "--yes", "--accept", "--apply") == 0
     for name, (tool, arguments, wanted) in READS.items():
         assert tool in [one["name"] for one in place.inspect(name, "--method", "tools/list")["tools"]]
@@ -183,8 +189,10 @@ def test_the_inspectors_command_line_works_through_it(place: Place) -> None:
 
 def test_without_acceptance_only_what_was_reviewed_by_shape_is_readable(place: Place) -> None:
     """What Forestall ships a review of needs no acceptance: reads work at once, and nothing else does."""
+    names = ("git", "everything")
+    place.configure(*names)
     assert place.run("init", str(place.file), "--yes", "--apply") == 0
-    for name in ("git", "everything"):
+    for name in names:
         _, read, other = asyncio.run(use(place, name))
         assert read is not None
         assert other is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import tempfile
@@ -18,6 +19,7 @@ from forestall.setup.listing import Listing, list_tools
 from forestall.setup.process import Command
 from forestall.setup.review import Wishes, review
 from tests.evidence import require_verified
+from tests.points import WAIT_S
 
 PERMIT_ALL = '@id("all") permit (principal, action, resource);\n'
 
@@ -58,7 +60,17 @@ def stop(home: Home) -> None:
     with suppress(ForestallError):
         tell_serve(home, "stop")
     with suppress(OSError, ValueError):
-        os.kill(serving(home), signal.SIGKILL)
+        _kill(serving(home))
+
+
+def _kill(process: int) -> None:
+    """And wait for its end: until then it may be in the middle of making a file."""
+    os.kill(process, signal.SIGKILL)
+    handle = os.pidfd_open(process)
+    try:
+        assert select.select([handle], [], [], WAIT_S)[0], "it was killed"
+    finally:
+        os.close(handle)
 
 
 def serving(home: Home) -> int:
