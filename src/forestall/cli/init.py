@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ Listing a server's tools runs its command, or sends its URL a request with the h
 started or asked without consent.
 Files that are there already are kept: new tools are appended, changes are shown.
 
-exit codes: 0 done; 69 a server failed, the others are done; 77 nobody was there to consent; 78 a file is wrong
+exit codes: 0 done; 1 with --apply, a server could not be guarded; 69 a server failed, the others are done;
+77 nobody was there to consent; 78 a file is wrong
 """
 
 
@@ -61,18 +62,20 @@ def run(args: argparse.Namespace) -> int:
     wishes = Wishes(args.accept, frozenset(args.accept_change), time.strftime("%Y-%m-%d"))
     outcomes = steps.take_in(home, configuration, _telling(consent), wishes)
     written = steps.write_policy(home)
-    kept = _apply(home, configuration, outcomes) if args.apply else None
+    names = steps.guardable(configuration, outcomes) if args.apply else ()
+    kept = _apply(home, configuration, names)
+    left = [server.name for server in configuration.servers if not _guarded(server, names)] if args.apply else []
     if args.json:
-        print(json.dumps(_data(configuration, outcomes, written, kept), ensure_ascii=False, indent=2))
+        print(json.dumps(_data(configuration, outcomes, written, kept, left), ensure_ascii=False, indent=2))
     else:
-        print("\n".join(_lines(home, args, configuration, outcomes, written, kept)))
+        print("\n".join(_lines(home, args, configuration, outcomes, written, kept, left)))
     unmet = sorted(wishes.accept_changes - steps.changed(outcomes))
     for tool in unmet:
         print(
             f"forestall: --accept-change {tool}: no such tool changed; name one marked !, as SERVER/TOOL.",
             file=sys.stderr,
         )
-    return steps.exit_code(outcomes, written) or (WrongCommandLine.exit_code if unmet else 0)
+    return steps.exit_code(outcomes, written) or (WrongCommandLine.exit_code if unmet else int(bool(left)))
 
 
 def _undo(home: Home, args: argparse.Namespace) -> int:
@@ -141,9 +144,12 @@ def _answer(server: Server) -> str:
             return line.strip()[:1].lower() or "q"
 
 
-def _apply(home: Home, configuration: Configuration, outcomes: Sequence[steps.Outcome]) -> Path | None:
+def _guarded(server: Server, names: Collection[str]) -> bool:
+    return server.guarded_as is not None or server.name in names
+
+
+def _apply(home: Home, configuration: Configuration, names: Sequence[str]) -> Path | None:
     """The backup; None where every server that can be guarded already is."""
-    names = steps.guardable(configuration, outcomes)
     return backup.apply(home, configuration, names, backup.gateway_command(home, sys.argv[0])) if names else None
 
 
@@ -154,6 +160,7 @@ def _lines(
     outcomes: Sequence[steps.Outcome],
     written: steps.Written,
     kept: Path | None,
+    left: Sequence[str],
 ) -> list[str]:
     file = "" if args.file == ".mcp.json" else args.file
     parts = [
@@ -163,13 +170,17 @@ def _lines(
         list(tell.written_lines(written)),
         list(tell.token_lines(configuration)),
         [f"Rewrote {configuration.path}; as it was: {kept}"] if kept else [],
-        list(tell.next_lines(outcomes, home.catalogue, file, applied=args.apply)),
+        list(tell.next_lines(outcomes, home.catalogue, file, applied=args.apply, left=left)),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part).split("\n")
 
 
 def _data(
-    configuration: Configuration, outcomes: Sequence[steps.Outcome], written: steps.Written, kept: Path | None
+    configuration: Configuration,
+    outcomes: Sequence[steps.Outcome],
+    written: steps.Written,
+    kept: Path | None,
+    left: Sequence[str],
 ) -> dict[str, Any]:
     return {
         "configuration": str(configuration.path),
@@ -179,4 +190,5 @@ def _data(
         "problem": written.problem or None,
         "applied": kept is not None,
         "backup": str(kept) if kept else None,
+        "unguarded": list(left),
     }

@@ -101,8 +101,12 @@ def written_lines(written: Written) -> Iterator[str]:
         yield written.reloaded
 
 
-def next_lines(outcomes: Sequence[Outcome], catalogue: Path, file: str, *, applied: bool) -> Iterator[str]:
-    """What to do now. `file`: the configuration as it was named; empty where it was not."""
+def next_lines(
+    outcomes: Sequence[Outcome], catalogue: Path, file: str, *, applied: bool, left: Sequence[str] = ()
+) -> Iterator[str]:
+    """What to do now. `file`: the configuration as it was named; empty where it was not. `left`: servers that the
+    rewritten file starts without a gateway.
+    """
     init = f"forestall init {shlex.quote(file)}" if file else "forestall init"
     waiting = sorted({f"{o.name}.toml" for o in outcomes if o.review and o.review.waiting})
     changed = [
@@ -114,7 +118,9 @@ def next_lines(outcomes: Sequence[Outcome], catalogue: Path, file: str, *, appli
     if changed:
         yield "What changed (!) cannot be called. Once you have read the difference:"
         yield from (f"  {init} --accept-change {printable(tool)}" for tool in changed)
-    if applied:
+    if left:
+        yield f"NOT guarded: {printable(', '.join(left))}. The client uses what is named here without Forestall."
+    if applied and len(left) < len(outcomes):
         yield f"Restart the client. `{init} --undo` takes it back; `forestall status` shows what is guarded."
     elif any(outcome.server.guardable for outcome in outcomes):
         yield f"Next: `{init} --apply` puts the gateway before every server."

@@ -174,7 +174,7 @@ def test_a_changed_tool_is_shown_until_it_is_accepted_by_name(place: Place, caps
 
 def test_it_answers_a_program(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.configure(mail=server(), web={"type": "sse", "url": "https://me:pass@example.com/mcp"})
-    assert place.init("--yes", "--json", "--apply") == 0
+    assert place.init("--yes", "--json", "--apply") == 1
     text = capsys.readouterr().out
     data = json.loads(text)
     mail, web = data["servers"]
@@ -185,6 +185,29 @@ def test_it_answers_a_program(place: Place, capsys: pytest.CaptureFixture[str]) 
     assert data["applied"]
     assert Path(data["backup"]).is_file()
     assert "pass@" not in text
+    assert data["unguarded"] == ["web"]
+
+
+def test_a_server_that_stays_unguarded_is_named_last_and_told_by_the_exit_code(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.configure(**{"my server!": server(), "mail": server()})
+    assert place.init("--yes", "--accept", "--apply") == 1
+    out = capsys.readouterr().out
+    assert "NOT guarded: my server!. The client uses what is named here without Forestall." in out
+    assert "Restart the client." in out
+    assert place.init("--yes") == 0
+
+
+def test_nothing_is_said_of_a_restart_where_nothing_was_guarded(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.configure(**{"my server!": server()})
+    assert place.init("--yes", "--apply") == 1
+    out = capsys.readouterr().out
+    assert "NOT guarded: my server!." in out
+    assert "Restart the client." not in out
+    assert "--undo" not in out
 
 
 def test_a_running_decision_point_takes_it_in(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
