@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from forestall.adapter.ledger import log
 from tests.evidence import require_verified
 
 BUSY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -16,6 +17,12 @@ BUSY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("here", **BUSY)
 settings.register_profile("ci", **BUSY, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in a ledger is signed, however slow the machine, but what a test has signed."""
+    monkeypatch.setattr(log, "SIGN_AFTER_S", 1000)
 
 
 @pytest.fixture(autouse=True)

@@ -82,6 +82,13 @@ class Place:
         return forestall_verify.main([str(self.ledger), *arguments])
 
 
+def signed(ledger: FileLedger, *entries: Entry) -> None:
+    """Each of them under a checkpoint of its own."""
+    for entry in entries:
+        ledger.append(entry)
+        ledger.flush()
+
+
 def ids(ledger: FileLedger, stream: Stream = Stream.PERMITS) -> list[str]:
     return [written.body["id"] for written in ledger.read(stream)]
 

@@ -717,6 +717,7 @@ class Syncs:
         self._real(fd)
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("quick", [1000.0, -1.0])
 def test_calls_of_many_connections_at_once_share_a_sync(
     home: Home, monkeypatch: pytest.MonkeyPatch, quick: float
@@ -736,6 +737,7 @@ def test_calls_of_many_connections_at_once_share_a_sync(
     play(home, scenario)
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("quick", [1000.0, -1.0])
 def test_calls_of_one_connection_at_once_share_a_sync(
     home: Home, monkeypatch: pytest.MonkeyPatch, quick: float
@@ -754,6 +756,7 @@ def test_calls_of_one_connection_at_once_share_a_sync(
     play(home, scenario)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_call_alone_is_on_disk_when_its_permit_comes_and_no_thread_was_asked(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,17 +20,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forestall.adapter.ledger import log, stream
-from forestall.adapter.ledger.frames import SECTOR
+from forestall.adapter.ledger import log
+from forestall.adapter.ledger.frames import CHECKPOINT, SECTOR
 from forestall.adapter.ledger.log import FileLedger
+from forestall.core.entry import Stream
 from forestall.core.errors import Unavailable
 from tests.ledgers import Place, ids, overwrite, permitted
 
-WHAT = ["durable", "durable", "read", "flush", "restart", "kill", "fail", "interrupt"]
+WHAT = ["durable", "durable", "read", "flush", "restart", "kill", "fail", "interrupt", "fail flush", "interrupt flush"]
 Step = tuple[str, bool, int]
-"""What is done, whether it is signed while the disk syncs, and how many entries others append during that sync."""
+"""What is done, whether a checkpoint is written during its sync, and how many entries others append before that."""
 
 STEPS = st.lists(st.tuples(st.sampled_from(WHAT), st.booleans(), st.integers(0, 2)), min_size=1, max_size=9)
+
+
+BOUND_S = 30
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -63,8 +68,12 @@ class Disk:
     """Durable entries, and the moment at which each was."""
     order: list[str] = field(default_factory=list)
     """Of all entries, as they stood in the file at the end."""
+    signed: list[int] = field(default_factory=list)
+    """Moments at which everything was signed, and all of it on disk."""
     meanwhile: list[Callable[[], object]] = field(default_factory=list)
     error: BaseException | None = None
+    wrote: threading.Event = field(default_factory=threading.Event)
+    """Set when a checkpoint was written."""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -86,6 +95,8 @@ class Disk:
             written = real(fd, data, at)
             if self._is_watched(fd):
                 self.look("write", at, at + written)
+                if bytes(data[:1]) == CHECKPOINT:
+                    self.wrote.set()
             return written
 
         return write
@@ -172,25 +183,59 @@ def reopened(disk: Disk, place: Place, ledger: FileLedger, *, kill: bool) -> Fil
     return place.open()
 
 
+@contextmanager
+def signing_meanwhile(disk: Disk, ledger: FileLedger) -> Iterator[None]:
+    """Another thread writes a checkpoint during the next sync, where the one before is on disk, and syncs it then."""
+    stream, threads = ledger._streams[Stream.PERMITS], list[threading.Thread]()
+
+    def sign() -> None:
+        with suppress(Unavailable):
+            stream.sign()
+        disk.wrote.set()
+
+    def begin() -> None:
+        if stream._checkpointed <= stream._synced:
+            disk.wrote.clear()
+            threads.append(threading.Thread(target=sign))
+            threads[0].start()
+            assert disk.wrote.wait(BOUND_S)
+
+    disk.meanwhile.insert(0, begin)  # after what others append
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join(BOUND_S)
+
+
+def write_or_sign(disk: Disk, ledger: FileLedger, name: str, act: str, *, signs: bool) -> None:
+    """What is asked for, with the sync that fails, or is interrupted, if that is asked for too."""
+    fault, _, flush = act.rpartition(" ")
+    what = flush if flush == "flush" else act
+    disk.error = {"fail": OSError(5, "Input/output error"), "interrupt": KeyboardInterrupt()}.get(fault or act)
+    with suppress(Unavailable, KeyboardInterrupt):
+        if what == "flush":
+            ledger.flush()
+            disk.signed.append(len(disk.moments) - 1)
+        else:
+            with signing_meanwhile(disk, ledger) if signs and disk.error is None else nullcontext():
+                append(disk, ledger, name, durable=True)
+    disk.error = None
+
+
 def carry_out(disk: Disk, place: Place, steps: Sequence[Step]) -> None:
     ledger = place.open()
-    for number, (step, alone, others) in enumerate(steps):
+    for number, (step, signs, others) in enumerate(steps):
         names = [f"x{number}-{other}" for other in range(others)]
         disk.meanwhile = [partial(append, disk, ledger, name, durable=False) for name in names[::-1]]
-        stream.OVERLAP_S = 0.0 if alone else 1000.0
-        if step == "flush":
-            ledger.flush()
-        elif step in ("restart", "kill"):
+        if step in ("restart", "kill"):
             disk.meanwhile.clear()
             ledger = reopened(disk, place, ledger, kill=step == "kill")
         elif step == "read":
             append(disk, ledger, f"r{number}", durable=False)
         else:
-            disk.error = {"fail": OSError(5, "Input/output error"), "interrupt": KeyboardInterrupt()}.get(step)
-            with suppress(Unavailable, KeyboardInterrupt):
-                append(disk, ledger, f"p{number}", durable=True)
-            disk.error = None
-            if step == "fail":
+            write_or_sign(disk, ledger, f"p{number}", step, signs=signs)
+            if ledger._streams[Stream.PERMITS].broken:
                 ledger = reopened(disk, place, ledger, kill=True)
         disk.meanwhile.clear()
     disk.order = ids(ledger)
@@ -200,15 +245,11 @@ def carry_out(disk: Disk, place: Place, steps: Sequence[Step]) -> None:
 
 
 def run(place: Place, steps: Sequence[Step]) -> Disk:
-    before = stream.OVERLAP_S
     place.open().close()
     disk = Disk(place.permits)
     disk.look("synced")
-    try:
-        with disk.watched():
-            carry_out(disk, place, steps)
-    finally:
-        stream.OVERLAP_S = before
+    with disk.watched():
+        carry_out(disk, place, steps)
     return disk
 
 
@@ -256,20 +297,22 @@ def test_what_was_acknowledged_survives_whatever_the_disk_had_not_taken(steps: l
         require_survival(place, disk, at)
 
 
-ALONE, TOGETHER = ("durable", True, 0), ("durable", False, 0)
+DURABLE, READ, SIGNED = ("durable", False, 0), ("read", False, 0), ("flush", False, 0)
 STORIES: dict[str, list[Step]] = {
-    "one order, then the other": [ALONE, ("read", True, 0), TOGETHER, ALONE],
-    "others write meanwhile": [ALONE, ("durable", True, 2), ("durable", False, 2), ALONE],
-    "killed with entries behind a checkpoint": [ALONE, ("read", True, 0), ("kill", True, 0), ALONE],
-    "a sync fails over two checkpoints": [ALONE, ("fail", False, 0), ALONE],
-    "a sync fails over two checkpoints, of which one lies in two sectors": [
-        *(ALONE, ("read", True, 0), ALONE),
-        *(("fail", False, 0), ALONE),
+    "entries, a checkpoint, entries": [DURABLE, READ, SIGNED, DURABLE, READ, SIGNED],
+    "others write meanwhile": [DURABLE, ("durable", False, 2), ("flush", False, 2), DURABLE],
+    "a checkpoint during the sync of an entry": [DURABLE, READ, ("durable", True, 2), ("durable", True, 0), READ],
+    "killed with entries behind a checkpoint": [DURABLE, SIGNED, DURABLE, READ, ("kill", False, 0), DURABLE],
+    "killed with a checkpoint that no sync took": [DURABLE, ("interrupt flush", False, 1), ("kill", False, 0), READ],
+    "a sync fails": [DURABLE, SIGNED, READ, ("fail", False, 1), DURABLE, SIGNED],
+    "a sync fails over a checkpoint": [DURABLE, READ, ("fail flush", False, 1), DURABLE, SIGNED],
+    "a sync fails over a checkpoint, and one over the next": [
+        *(DURABLE, READ, ("fail flush", False, 1)),
+        *(READ, ("fail flush", False, 0), READ, SIGNED),
     ],
-    "a sync fails, and others wrote meanwhile": [ALONE, ("fail", False, 1), ALONE],
-    "a sync fails before the checkpoint": [ALONE, ("fail", True, 1), TOGETHER],
-    "an interrupt, then the other order": [ALONE, ("interrupt", False, 1), TOGETHER, ALONE],
-    "an interrupt before the checkpoint": [ALONE, ("interrupt", True, 1), TOGETHER],
+    "an interrupt, then a checkpoint": [DURABLE, ("interrupt", False, 1), SIGNED, DURABLE],
+    "an interrupt over a checkpoint, then another": [DURABLE, READ, ("interrupt flush", False, 1), SIGNED, DURABLE],
+    "an interrupt over a checkpoint, then a failure": [READ, ("interrupt flush", False, 1), ("fail flush", False, 1)],
 }
 
 
@@ -293,13 +336,11 @@ def test_any_run_of_sectors_may_be_lost_in_every_sync(tmp_path: Path, story: str
 
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS, data=st.data())
-def test_what_was_signed_when_somebody_was_answered_is_never_contradicted(
-    steps: list[Step], data: st.DataObject
-) -> None:
-    """A checkpoint that stands while nothing is under way may be remembered: no power cut makes another history."""
+def test_what_was_signed_and_synced_is_never_contradicted(steps: list[Step], data: st.DataObject) -> None:
+    """A checkpoint that stands while nobody signs may be remembered: no power cut makes another history."""
     with temporary() as place:
-        disk = run(place, [ALONE, *(step for step in steps if step[0] not in ("fail", "interrupt"))])
-        at, _ = data.draw(st.sampled_from(disk.acknowledged), label="answered")
+        disk = run(place, [DURABLE, SIGNED, *(step for step in steps if not step[0].startswith(("fail", "interrupt")))])
+        at = data.draw(st.sampled_from(disk.signed), label="signed")
         seen = place.root / "seen"
         overwrite(place.permits, disk.moments[at].content)
         assert place.verify("--live", "--write-remembered", str(seen)) == 0

@@ -23,9 +23,9 @@ from forestall.core.canonical import canonical
 from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.errors import Unavailable
 from forestall.core.merkle import Tree, leaf_hash
-from tests.ledgers import Place, denied, join, overwrite, permitted, settled, split
+from tests.ledgers import Place, denied, join, overwrite, permitted, settled, signed, split
 
-pytestmark = pytest.mark.tampers
+pytestmark = [pytest.mark.tampers, pytest.mark.usefixtures("unhurried")]
 
 
 @pytest.fixture
@@ -33,10 +33,9 @@ def place(tmp_path: Path) -> Place:
     """CEPCEPCEEPC and CEEC."""
     place = Place(tmp_path / "place")
     with place.open() as ledger:
-        ledger.append(permitted("a"))
-        ledger.append(permitted("b"))
+        signed(ledger, permitted("a"), permitted("b"))
         ledger.append(settled("a"))
-        ledger.append(permitted("c"))
+        signed(ledger, permitted("c"))
         ledger.append(denied("d"))
         ledger.append(denied("e"))
     return place
@@ -311,13 +310,12 @@ def test_a_group_that_a_crash_tore_by_sectors_verifies_live_alone(place: Place) 
         assert place.verify("--live") == 0
 
 
-def test_of_two_checkpoints_that_no_sync_had_taken_the_first_may_have_lost_its_beginning(
+def test_what_is_left_of_a_torn_checkpoint_is_none_that_stands_behind_the_tear(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is left of it is no checkpoint that stands behind the tear; two whole ones are one too many."""
+    """One whole checkpoint may stand there; two are one too many."""
     with place.open() as ledger:
-        for number in range(60):
-            ledger.append(permitted(f"more{number}"))
+        signed(ledger, *(permitted(f"more{number}") for number in range(60)))
     whole = place.permits.read_bytes()
     _, parts = split(place.permits)
     notes = [at for at, part in enumerate(parts) if part.kind == CHECKPOINT]
@@ -442,7 +440,7 @@ def test_what_is_sealed_has_to_be_what_was_committed(
     key = str(place.root / "keys" / "payload.key")
     assert was in true
     with place.open() as ledger:
-        ledger.append(Entry(Stream.PERMITS, Kind.PERMITTED, "x", 1, body, True, true))
+        signed(ledger, Entry(Stream.PERMITS, Kind.PERMITTED, "x", 1, body, True, true))
         assert place.verify("--payload-key", key) == 0
         capsys.readouterr()
         ledger.append(Entry(Stream.PERMITS, Kind.PERMITTED, "y", 1, body, True, true.replace(was, becomes, 1)))
@@ -524,7 +522,7 @@ def test_every_entry_of_every_size_can_be_proved(tmp_path: Path) -> None:
     with place.open() as ledger:
         reader = LogReader(place.ledger)
         for size in range(1, 10):
-            ledger.append(permitted(f"p{size}"))
+            signed(ledger, permitted(f"p{size}"))
             for written in reader.read(Stream.PERMITS):
                 path.write_bytes(prove(reader, written.position, verifiers))
                 assert check(place, path) == 0

@@ -9,14 +9,15 @@ import pytest
 import forestall_verify
 from forestall.adapter.ledger.frames import CHECKPOINT, encode
 from forestall.cli import main
-from tests.ledgers import Place, denied, join, permitted, settled, split
+from tests.ledgers import Place, denied, join, permitted, settled, signed, split
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     place = Place(tmp_path / "home")
     with place.open() as ledger:
-        for entry in (permitted("a"), permitted("b"), settled("a"), denied("d")):
+        signed(ledger, permitted("a"), permitted("b"))
+        for entry in (settled("a"), denied("d")):
             ledger.append(entry)
     return place
 

@@ -1,8 +1,7 @@
-"""Group commit: concurrent callers share one write, one sync and one checkpoint.
+"""Group commit: concurrent callers share one write and one sync.
 
-Whoever comes first leads: it writes what waits, itself included, has it signed and synced, and answers. Who comes
-meanwhile waits, and is written by the next leader: the first of those who wait, or the writer thread where that one is
-async.
+Whoever comes first leads: it writes what waits, itself included, has it synced, and answers. Who comes meanwhile waits,
+and is written by the next leader: the first of those who wait, or the writer thread where that one is async.
 A caller alone therefore syncs in its own thread, without a hand-off. A loop may do that too, while the disk is quick:
 waking another thread and being woken by it takes longer than such a sync.
 """
@@ -56,10 +55,12 @@ class _Submission:
 class GroupCommit:
     """Durable appends to one stream."""
 
-    def __init__(self, name: Stream, stream: StreamFile, jobs: Jobs) -> None:
+    def __init__(self, name: Stream, stream: StreamFile, jobs: Jobs, written: Callable[[], None]) -> None:
+        """`written` is called before each sync: there is something to sign."""
         self._name = name
         self._stream = stream
         self._jobs = jobs
+        self._written = written
         self._lock = threading.Lock()
         self._queue: deque[_Submission] = deque()
         self._busy = False
@@ -67,36 +68,35 @@ class GroupCommit:
         self._planned: set[asyncio.AbstractEventLoop] = set()
 
     def append(self, record: Record | None) -> int:
-        """Write, sign and sync; the record's index. None only signs and syncs what was written before.
+        """Write and sync; the record's index. None only syncs what was written before.
 
         Raises:
             Unavailable: it was not acknowledged, and nothing may be released on its strength.
         """
-        return self._submit(record, closing=False)
+        index = self.append_at_once(record)
+        return self._submit(record, closing=False) if index is None else index
 
     @property
     def quick(self) -> bool:
-        """Was the last sync one for which a loop may stand still?"""
-        return self._stream.took <= QUICK_S
+        """May a loop stand still for a sync? None is under way, and the last one took no longer than that."""
+        return self._stream.took <= QUICK_S and not self._stream.syncing
 
-    def append_at_once(self, record: Record) -> int | None:
-        """As `append`, where nobody is before it and the last sync was quick. None otherwise: nothing was written."""
-        if not self.quick:
-            return None
-        submission = _Submission(record)
+    def append_at_once(self, record: Record | None) -> int | None:
+        """As `append`, where nobody is before it. None otherwise: nothing was written."""
         with self._lock:
             self._require_open()
             if self._busy or self._queue:
                 return None
-            self._busy = submission.leads = True
-            self._queue.append(submission)
-        self._lead()
-        if submission.error is not None:
-            raise Unavailable(submission.error)
-        return submission.index
+            self._busy = True
+        try:
+            return self._commit(() if record is None else (record,))
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was acknowledged
+            raise Unavailable(_sentence(error)) from None
+        finally:
+            self._hand_on()
 
     def close(self) -> None:
-        """Take nothing more; write, sign and sync what waits. Raises as `append`."""
+        """Take nothing more; write and sync what waits. Raises as `append`."""
         self._submit(None, closing=True)
 
     def _submit(self, record: Record | None, *, closing: bool) -> int:
@@ -172,11 +172,13 @@ class GroupCommit:
         """Commit one group, then hand on."""
         group = self._take()
         try:
-            self._commit(group)
-        except BaseException as error:
-            sentence = str(error) if isinstance(error, ForestallError) else f"A write failed: {type(error).__name__}."
+            index = self._commit([one.record for one in group if one.record is not None])
             for submission in group:
-                submission.error = sentence
+                submission.index = index
+                index += submission.record is not None
+        except BaseException as error:
+            for submission in group:
+                submission.error = _sentence(error)
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -192,13 +194,12 @@ class GroupCommit:
                 group.append(submission)
         return group
 
-    def _commit(self, group: Sequence[_Submission]) -> None:
-        records = [one.record for one in group if one.record is not None]
-        alone = len(group) == len(records) == 1 and group[0].loop is None
-        index = self._stream.commit(records, alone=alone)
-        for submission in group:
-            submission.index = index
-            index += submission.record is not None
+    def _commit(self, records: Sequence[Record]) -> int:
+        """The index of the first. Who signs is told while the disk is at work, when nobody waits for a processor."""
+        index = self._stream.write(records, durable=True)
+        self._written()
+        self._stream.sync()
+        return index
 
     def _require_open(self) -> None:
         if self._closed:
@@ -215,6 +216,10 @@ class GroupCommit:
                 following.gate.release()
                 return
         self._jobs.put(self._lead)
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error) if isinstance(error, ForestallError) else f"A write failed: {type(error).__name__}."
 
 
 def _answer(name: Stream, group: Sequence[_Submission]) -> None:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Self
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
     from forestall.adapter.ledger.keys import Keys
 
-SIGN_AFTER_S = 0.5
-"""Seconds after which an entry that needed no sync is signed and synced, and a checkpoint is synced that no later sync
-took along; the promise is a second."""
+SIGN_AFTER_S = 0.09
+"""Seconds after which what was written is signed and synced; with that done, the promise is a tenth of a second."""
 
 MAX_DENIED_PAYLOAD = 1024 * 1024
 """Bytes of arguments that are kept of a denial. Of larger ones the entry has the commitment alone."""
@@ -57,8 +56,10 @@ class FileLedger:
         self._denials = Denials(quota)
         self._denying = threading.Lock()
         self._jobs: Jobs = SimpleQueue()
-        self._commits = {name: GroupCommit(name, stream, self._jobs) for name, stream in streams.items()}
         self._dirty = threading.Event()
+        self._commits = {
+            name: GroupCommit(name, stream, self._jobs, self._sign_soon) for name, stream in streams.items()
+        }
         self._closing = threading.Event()
         self._closer = threading.Lock()
         self._threads = [
@@ -123,9 +124,7 @@ class FileLedger:
             return position
         record = prepare(entry, self._sealer)
         if entry.durable:
-            index = self._commits[entry.stream].append(record)
-            self._sign_soon()
-            return Position(entry.stream, index)
+            return Position(entry.stream, self._commits[entry.stream].append(record))
         return self._write(entry.stream, record)
 
     def append_at_once(self, entry: Entry) -> Position | None:
@@ -137,15 +136,11 @@ class FileLedger:
         if not entry.durable or entry.stream is Stream.DENIALS or not commit.quick:
             return None  # before anything is sealed, which would be done again
         index = commit.append_at_once(prepare(entry, self._sealer))
-        if index is None:
-            return None
-        self._sign_soon()
-        return Position(entry.stream, index)
+        return None if index is None else Position(entry.stream, index)
 
     def append_async(self, entry: Entry, then: Callable[[Position], None] | None = None) -> Awaitable[Position]:
         """As `append`; the loop is never blocked on the disk's sync, and cancelling who awaits it stops nothing."""
         if entry.durable and entry.stream is not Stream.DENIALS:
-            self._sign_soon()
             return self._commits[entry.stream].append_async(prepare(entry, self._sealer), then)
         return self._append_then_sync(entry, then)
 
@@ -171,11 +166,15 @@ class FileLedger:
         return None
 
     def flush(self) -> None:
-        """Sign and sync now what is not, counts of denials that are due included."""
-        self._close_denials(everything=False)
-        for name, stream in self._streams.items():
-            if stream.pending:
-                self._commits[name].append(None)
+        """Sign and sync now what is not, counts of denials that are due included.
+
+        Raises:
+            Unavailable: something of it could not be done; the rest was.
+        """
+        with ExitStack() as then:  # runs from the bottom up, whatever fails
+            for stream in self._streams.values():
+                then.callback(stream.sign)
+            then.callback(self._close_denials, everything=False)
 
     def close(self) -> None:
         """Idempotent. Raises Unavailable where the last entries could not be made durable; it is closed even so."""
@@ -258,24 +257,23 @@ class FileLedger:
             (self._jobs.get() or _nothing)()
 
     def _sign_later(self) -> None:
-        """Sign and sync, soon, what was answered without. Waits for nothing when there is nothing to do."""
+        """Sign and sync, soon, what was written. Waits for nothing when there is nothing to do."""
         due = None
         while True:
             self._dirty.wait(due)
             if self._closing.wait(SIGN_AFTER_S):
                 return
             self._dirty.clear()
-            try:
+            with suppress(Exception):  # a stream that cannot be signed says so to whoever writes to it next
                 self.flush()
-            except Unavailable:
-                if any(stream.broken for stream in self._streams.values()):
-                    return
             if any(stream.pending for stream in self._streams.values()):
                 self._dirty.set()  # others wrote meanwhile, or a full disk may have room again
             due = self._counts_due()
 
     def _counts_due(self) -> float | None:
-        """Seconds until a count of denials has to be written."""
+        """Seconds until a count of denials has to be written, and can be."""
+        if self._streams[Stream.DENIALS].broken:
+            return None
         with self._denying:
             due = self._denials.due_in(self._now())
         return None if due is None else due / 1000

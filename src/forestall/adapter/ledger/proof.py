@@ -35,7 +35,7 @@ def prove(reader: LogReader, position: Position, verifiers: Sequence[Verifier]) 
     if checkpoint.size > len(snapshot.leaves):
         raise Tampered(f"{reader.path(position.stream)} has fewer entries than its last checkpoint signs.")
     if position.index >= checkpoint.size:
-        raise Unavailable("The entry is not signed yet; that takes a second. Try again.")
+        raise Unavailable("The entry is not signed yet; that takes a tenth of a second. Try again.")
     path = inclusion_proof(snapshot.leaves, position.index, checkpoint.size)
     verify_inclusion(leaf_hash(leaf), position.index, checkpoint.size, path, checkpoint.root)
     return encode(position.index, path, checkpoint.note, leaf)

@@ -1,14 +1,13 @@
 """What is done to a log file when it is opened for writing (docs/adr/0004-log-format.md, Recovery).
 
 The tree is rebuilt and held against the last checkpoint. An unfinished frame is a torn tail: no durable entry in it, or
-behind it, was acknowledged, because those were synced, and a sync takes all that is before them along. What a sync has
-not taken begins with a checkpoint, or with entries: the one written after the sync before (stream.py), then entries,
-then at most one checkpoint more. A disk may have taken the end of that and not its beginning, so one checkpoint may
-stand behind what is torn. Everything else that does not check is Tampered, also a "torn" frame with more of our
-checkpoints behind it: then its length was changed.
+behind it, was acknowledged, because those were synced, and a sync takes all that is before them along. In what no sync
+has taken there is one checkpoint at most (stream.py). A disk may have taken that and not the entries before it, so one
+checkpoint may stand behind what is torn. Everything else that does not check is Tampered, also a "torn" frame with more
+of our checkpoints behind it: then its length was changed.
 
-What is doubtful begins with the last checkpoint but one: before that was written, or before the one after it was, all
-that stands before it was synced; itself it may be in the page cache alone.
+What is doubtful begins behind the last checkpoint but one: before the last was written, that one was synced, and with
+it all that stands before it.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ class _Scan:
             self._pending = None
         elif frame.kind == CHECKPOINT:
             self._pending = None
-            state.doubtful = self._last[0].start if self._last else state.doubtful
+            state.doubtful = self._last[0].end if self._last else state.doubtful
             self._last = (frame, state.tree.copy())
             self._unsigned.clear()
         state.end = frame.end

@@ -1,18 +1,17 @@
 """One stream's file, held open for writing, and the tree over it.
 
-A group is written in one of two orders. Together: its entries and the checkpoint over them, then a sync. Alone, while
-the disk takes longer than a signature: its entries, which the disk begins to write while they are signed, then a sync,
-then the checkpoint. The second is acknowledged when its checkpoint is in the page cache, and what that covers is on
-disk already.
+Entries are written, and synced where somebody waits for that: nothing else stands between a caller and its answer. What
+the file holds is signed soon after, off that path: a checkpoint over all of it, then a sync.
 
 Rules, each with a test of the same words:
 
-- What was acknowledged as durable was synced before, and a signed checkpoint over it was written.
-- A checkpoint covers every entry before it, also those that came while it was signed.
+- What was acknowledged as durable was synced before.
+- A checkpoint covers every entry before it.
+- No checkpoint is written while the one before it is not on disk.
 - A write that fails leaves no trace: file and tree are as they were, or nothing is acknowledged any more.
 - After a failed sync nothing is acknowledged any more: nobody knows what the disk holds, and asking it again would lie.
-- What cannot be signed is not acknowledged, nor is anything after it.
-- A file that somebody else changed, cut or removed is not written to.
+- After what cannot be signed nothing is acknowledged any more.
+- A file that somebody else changed, cut or removed is not written to, nor signed.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Self
 
 from forestall.adapter.ledger.frames import CHECKPOINT, ENTRY, MAX_ENTRY, PAYLOAD, encode, header
 from forestall.adapter.ledger.recovery import MARK_EVERY, Recovered, recover
-from forestall.adapter.ledger.whole import is_whole
+from forestall.adapter.ledger.whole import has_size, is_whole
 from forestall.core.errors import InvalidInput, Unavailable, cure
 from forestall.core.merkle import Tree, leaf_hash
 
@@ -40,18 +39,8 @@ if TYPE_CHECKING:
     from forestall.core.entry import Entry
 
 
-_CAN_BEGIN = hasattr(os, "posix_fadvise")
-"""Linux begins to write what is not on disk yet when it is told that nobody will need it."""
-
 MIN_ROOM, MAX_ROOM = 64 * 1024, 1024 * 1024
 """Bytes of zeros that a log has ahead of it when it begins a new stretch: as many as it has, within these."""
-
-OVERLAP_S = 0.00004
-"""Seconds of a sync from which on it is signed while the disk writes already. The checkpoint is then a write of its
-own, which costs some 10 µs; the signature takes 35."""
-
-BEGIN = 4095
-"""Bytes with which the disk begins at most: less than a page, because the kernel lets go of whole ones, and waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +77,20 @@ class StreamFile:
         self._signer = signer
         self._lock = threading.Lock()
         self._tree: Tree = state.tree
+        self._leaves: list[bytes] = []
+        """Leaf hashes behind those in the tree, which takes them in when it is signed."""
+        self._size = state.tree.size
+        self._signed = state.signed
         self._marks: array[int] = state.marks
         self._end = state.end
         self._room = state.end
         """Where the file ends: what is written next goes into zeros that are on disk already."""
         self._reserve = signer.room
         """Bytes of room that entries leave for the checkpoint over them: a full disk refuses entries, never that."""
-        self._signed = state.signed
         self._synced = 0
-        self._exposed = 0
-        """Where the last checkpoint ends that covered what was not synced when it was written."""
+        self._checkpointed = state.end
+        """Where the last checkpoint ends, or further: all up to here is on disk before the next is written."""
+        self._signing = threading.Lock()
         self._syncing = threading.Lock()
         self._took = 0.0
         self._broken = ""
@@ -119,8 +112,7 @@ class StreamFile:
         try:
             state = _recover(fd, path, signer)
             stream = cls(fd, path, signer, state)
-            stream.sync()  # so that no checkpoint stands over entries of a former process that are not on disk
-            stream.commit(())
+            stream.sign()
         except OSError as error:
             os.close(fd)
             raise Unavailable(f"{path} cannot be repaired: {cure(error)}, then restart.") from None
@@ -136,7 +128,7 @@ class StreamFile:
     @property
     def size(self) -> int:
         """Entries written."""
-        return self._tree.size
+        return self._size
 
     @property
     def end(self) -> int:
@@ -149,14 +141,19 @@ class StreamFile:
         return self._took
 
     @property
+    def syncing(self) -> bool:
+        """Is the disk at it just now?"""
+        return self._syncing.locked()
+
+    @property
     def broken(self) -> bool:
         """Will never be written again by this process."""
         return bool(self._broken)
 
     @property
     def pending(self) -> bool:
-        """Is there anything that is not signed or not synced?"""
-        return self._signed < self._tree.size or self._synced < self._end
+        """Is there anything that is not signed or not synced, and can be?"""
+        return not self._broken and (self._signed < self._size or self._synced < self._end)
 
     def place(self, index: int) -> tuple[int, int]:
         """An entry at or before `index`, and the offset of its frame; for readers. (0, 0) where there is none yet."""
@@ -170,31 +167,22 @@ class StreamFile:
             self._require_open()
             return os.dup(self._fd), self._end
 
-    def write(self, records: Sequence[Record]) -> int:
+    def write(self, records: Sequence[Record], *, durable: bool = False) -> int:
         """Append to the page cache in one call; the index of the first record.
+
+        `durable`: somebody will be told that they are on disk. Only then is it asked whether the file still has a name,
+        which takes ten times as long as its size: what else is written to one that was removed may be lost in a crash
+        anyway, and `sign` asks before a tenth of a second is over.
 
         Raises:
             Unavailable: nothing was written.
         """
         with self._lock:
-            return self._write(records, sign=False)
-
-    def commit(self, records: Sequence[Record], *, alone: bool = False) -> int:
-        """Append, sync, and write a checkpoint over all that the file holds; the index of the first record.
-
-        One at a time. `alone`: it is for one caller, who waits for the disk and for the signature.
-
-        Raises:
-            Unavailable: nothing was written, or this file is not written any more.
-        """
-        if self._exposed > self._synced:  # an interrupt ended the sync of a checkpoint; two of them must not be torn
-            self.sync()
-        if alone and self._took >= OVERLAP_S and _CAN_BEGIN:
-            return self._commit_alone(records)
-        with self._lock:
-            first = self._write(records, sign=True)
-        self.sync()
-        return first
+            self._require_good(named=durable)
+            try:
+                return self._append(records)
+            except OSError as error:
+                raise Unavailable(f"{self._path} could not be written: {cure(error)}. Nothing was permitted.") from None
 
     def sync(self) -> None:
         """Return when everything written before the call is on disk.
@@ -217,11 +205,25 @@ class StreamFile:
             self._synced = end
             self._took = time.monotonic() - begun
 
+    def sign(self) -> None:
+        """Write a checkpoint over all that the file holds, then sync; nothing that was done already is done again.
+
+        Raises:
+            Unavailable: the disk has no room for it now, or this file is not written any more.
+        """
+        with self._signing:
+            if self._checkpointed > self._synced:  # an interrupt ended its sync, or a former process wrote it
+                self.sync()
+            with self._lock:
+                if self._signed < self._size:
+                    self._write_checkpoint()
+            self.sync()
+
     def close(self) -> None:
-        """Raises Unavailable where what was written last may not be on disk; it is closed even so."""
+        """Raises Unavailable where what was written last may not be on disk, or signed; it is closed even so."""
         try:
             if not self._broken:
-                self.sync()
+                self.sign()
         finally:
             with self._syncing, self._lock:
                 if self._fd >= 0:
@@ -232,78 +234,42 @@ class StreamFile:
                 self._fd = -1
                 self._broken = self._broken or "The ledger is closed; open it again."
 
-    def _commit_alone(self, records: Sequence[Record]) -> int:
-        with self._lock:
-            first = self._write(records, sign=False)
-            tree = self._tree.copy()
-        began = self._begin_sync()
-        checkpoint = self._made_over(tree)
-        self.sync()
-        self._took += began
-        with self._lock:
-            covers_all = tree.size == self._tree.size
-            self._write_checkpoint(checkpoint if covers_all else self._made_over(self._tree))
-            if not covers_all:  # others wrote meanwhile: no checkpoint stays over what is not on disk
-                self._exposed = self._end
-        if not covers_all:
-            self.sync()
-        return first
-
-    def _begin_sync(self) -> float:
-        """Have the disk begin with what no sync has taken; seconds that it took. What goes wrong, the sync says."""
-        begun, end = time.monotonic(), self._end
-        start = max(self._synced, end - BEGIN)
-        with suppress(OSError):
-            os.posix_fadvise(self._fd, start, end - start, os.POSIX_FADV_DONTNEED)
-        return time.monotonic() - begun
-
-    def _write(self, records: Sequence[Record], *, sign: bool) -> int:
-        self._require_good()
-        first, marks, before = self._tree.size, len(self._marks), self._tree.copy()
-        start = self._end
+    def _append(self, records: Sequence[Record]) -> int:
+        first, start, held, marks = self._size, self._end, len(self._leaves), len(self._marks)
+        data = b"".join([record.frames for record in records])
+        if data:
+            self._require_room(len(data) + self._reserve)
         try:
-            parts = self._grow(records)
-            size = self._tree.size
-            signs = sign and self._signed < size
-            if signs:
-                parts.append(self._checkpoint(self._tree))
-            data = b"".join(parts)
-            self._require_room(len(data) if signs or not data else len(data) + self._reserve)
-            try:
-                self._put(data)
-            except BaseException:
-                self._cut(start)
-                raise
-            if signs:
-                self._signed, self._exposed = size, self._end
-        except BaseException as error:
-            self._tree = before
-            del self._marks[marks:]
-            if isinstance(error, OSError):
-                raise Unavailable(f"{self._path} could not be written: {cure(error)}. Nothing was permitted.") from None
+            self._take(records)
+            self._put(data)
+        except BaseException:
+            self._size = first
+            del self._leaves[held:], self._marks[marks:]
+            self._cut(start)
             raise
         return first
 
-    def _grow(self, records: Sequence[Record]) -> list[bytes]:
-        """Take them into the tree; the frames to write."""
-        offset, parts = self._end, []
+    def _take(self, records: Sequence[Record]) -> None:
+        """Their leaves for the tree, and where they will stand."""
+        offset = self._end
         for record in records:
-            if self._tree.append(record.leaf) % MARK_EVERY == 0:
+            if self._size % MARK_EVERY == 0:
                 self._marks.append(offset)
-            parts.append(record.frames)
+            self._leaves.append(record.leaf)
+            self._size += 1
             offset += len(record.frames)
-        return parts
 
-    def _checkpoint(self, tree: Tree) -> bytes:
-        """Its frame."""
-        return encode(CHECKPOINT, self._signer.sign(tree.size, tree.root()))
-
-    def _write_checkpoint(self, frame: bytes) -> None:
+    def _write_checkpoint(self) -> None:
         """Over all that there is. An interrupt undoes it: the next covers what this one would have."""
-        self._require_good()
+        self._require_good(named=True)
+        try:
+            self._require_room(self._reserve)
+        except OSError as error:  # then there is none for an entry either, and it is written once there is
+            raise Unavailable(f"{self._path} could not be signed: {cure(error)}.") from None
         start = self._end
         try:
-            self._require_room(len(frame))
+            tree = self._grown()
+            frame = encode(CHECKPOINT, self._signer.sign(tree.size, tree.root()))
             try:
                 self._put(frame)
             except BaseException:
@@ -311,17 +277,18 @@ class StreamFile:
                 raise
         except Exception as error:  # noqa: BLE001 - whatever it is, entries stand there unsigned
             raise self._unsigned(error) from None
-        self._signed = self._tree.size
+        self._signed, self._checkpointed = tree.size, self._end
 
-    def _made_over(self, tree: Tree) -> bytes:
-        """The checkpoint over entries that stand there already."""
-        try:
-            return self._checkpoint(tree)
-        except Exception as error:  # noqa: BLE001 - whatever it is, there is no signature
-            raise self._unsigned(error) from None
+    def _grown(self) -> Tree:
+        """The tree over every entry."""
+        tree = self._tree.copy()
+        for leaf in self._leaves:
+            tree.append(leaf)
+        self._tree, self._leaves = tree, []
+        return tree
 
     def _unsigned(self, error: Exception) -> Unavailable:
-        """What is written cannot be taken back, since others may have written behind it: it is signed at the start."""
+        """What stands there unsigned was acknowledged, and stays: the next start signs it."""
         why = cure(error) if isinstance(error, OSError) else f"{error or type(error).__name__}; mend that"
         self._broken = self._broken or f"{self._path} could not be signed: {why}, then restart."
         return Unavailable(self._broken)
@@ -366,9 +333,10 @@ class StreamFile:
             reason = error.strerror or "it could not be cut back after a failed write"
         self._broken = f"{self._path} holds half a write: {reason}. Mend the disk, then restart."
 
-    def _require_good(self) -> None:
+    def _require_good(self, *, named: bool) -> None:
         self._require_unbroken()
-        if not is_whole(self._fd, self._room):
+        whole = is_whole(self._fd, self._room) if named else has_size(self._fd, self._room)
+        if not whole:
             self._broken = f"{self._path} was changed by somebody else. Run forestall-verify, then restart."
             raise Unavailable(self._broken)
 

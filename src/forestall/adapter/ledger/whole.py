@@ -15,7 +15,12 @@ _GONE = " (deleted)"
 
 def is_whole(fd: int, size: int) -> bool:
     """Has it this size, in bytes, and a name? Moves the descriptor's offset. Raises OSError."""
-    return os.lseek(fd, 0, os.SEEK_END) == size and _is_named(fd)
+    return has_size(fd, size) and _is_named(fd)
+
+
+def has_size(fd: int, size: int) -> bool:
+    """Has it this size, in bytes? As `is_whole`."""
+    return os.lseek(fd, 0, os.SEEK_END) == size
 
 
 def _is_named(fd: int) -> bool:

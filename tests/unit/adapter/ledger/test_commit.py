@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from forestall.adapter.ledger import commit, stream
+from forestall.adapter.ledger import commit
 from forestall.adapter.ledger.log import FileLedger
 from forestall.core.entry import Entry, Kind, Stream
 from forestall.core.errors import Unavailable
@@ -38,6 +38,7 @@ class Disk:
         self.entered = threading.Semaphore(0)
         self.let = threading.Semaphore(0)
         self.error: BaseException | None = None
+        self.syncs = 0
         self._real = os.fdatasync
         monkeypatch.setattr(os, "fdatasync", self._sync)
 
@@ -46,6 +47,7 @@ class Disk:
         assert self.let.acquire(timeout=BOUND_S)
         if self.error is not None:
             raise self.error
+        self.syncs += 1
         self._real(fd)
 
     def go(self, times: int = 1000) -> None:
@@ -106,7 +108,8 @@ def test_who_comes_during_a_sync_shares_the_next(
     disk.go()
     assert first.result(BOUND_S).index == 0
     assert sorted(one.result(BOUND_S).index for one in rest) == list(range(1, 11))
-    assert groups(place) == "EC" + "E" * 10 + "C"
+    assert groups(place) == "E" * 11
+    assert disk.syncs == 2
 
 
 def test_nobody_is_answered_before_the_sync(ledger: FileLedger, disk: Disk, pool: ThreadPoolExecutor) -> None:
@@ -169,16 +172,19 @@ def test_a_full_group_ends_and_the_rest_follows(
     _, rest = queued(ledger, disk, pool, 4)
     disk.go()
     assert {one.result(BOUND_S).index for one in rest} == {1, 2, 3, 4}
-    assert groups(place) == "EC" * 5
+    assert groups(place) == "E" * 5
+    assert disk.syncs == 5
 
 
-def test_what_one_iteration_of_a_loop_submits_shares_a_sync(place: Place, ledger: FileLedger) -> None:
+def test_what_one_iteration_of_a_loop_submits_shares_a_sync(place: Place, ledger: FileLedger, disk: Disk) -> None:
+    disk.go()
+
     async def write() -> list[Position]:
         return await asyncio.gather(*(ledger.append_async(permitted(f"p{number}")) for number in range(64)))
 
     assert [one.index for one in asyncio.run(write())] == list(range(64))
-    assert groups(place) == "E" * 64 + "C"
-    ledger.close()
+    assert groups(place) == "E" * 64
+    assert disk.syncs == 1
 
 
 def test_a_loop_is_not_blocked_by_a_sync(ledger: FileLedger, disk: Disk) -> None:
@@ -271,11 +277,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("meanwhile", [True, False], ids=["signed meanwhile", "signed before"])
-def test_who_is_alone_is_written_signed_and_synced_before_it_goes_on(
-    place: Place, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch, *, meanwhile: bool
+def test_who_is_alone_is_written_and_synced_before_it_goes_on_and_waits_for_nothing_else(
+    place: Place, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "OVERLAP_S", 0.0 if meanwhile else 1000.0)
     order: list[str] = []
     here = threading.get_ident()
     write, sync = os.pwrite, os.fdatasync
@@ -286,7 +290,8 @@ def test_who_is_alone_is_written_signed_and_synced_before_it_goes_on(
 
     def syncing(fd: int) -> None:
         assert threading.get_ident() == here
-        assert groups(place) == ("E" if meanwhile else "EC")
+        assert groups(place) == "E"
+        assert ledger._dirty.is_set(), "who signs it later was told"
         order.append("sync")
         sync(fd)
 
@@ -294,8 +299,44 @@ def test_who_is_alone_is_written_signed_and_synced_before_it_goes_on(
     monkeypatch.setattr(os, "fdatasync", syncing)
     assert ledger.append_at_once(permitted("a")) == Position(Stream.PERMITS, 0)
     order.append("released")
-    assert order == (["write", "sync", "write", "released"] if meanwhile else ["write", "sync", "released"])
-    assert groups(place) == "EC", "signed, and in the file"
+    assert order == ["write", "sync", "released"]
+    monkeypatch.undo()
+    ledger.close()
+    assert groups(place) == "EC"
+
+
+@pytest.mark.usefixtures("quick")
+def test_while_a_checkpoint_is_synced_a_loop_hands_its_record_over_and_a_thread_waits(
+    place: Place, ledger: FileLedger, disk: Disk, pool: ThreadPoolExecutor
+) -> None:
+    ledger.append(permitted("a", durable=False))
+    signing = pool.submit(ledger.flush)
+    assert disk.entered.acquire(timeout=BOUND_S)
+    assert ledger.append_at_once(permitted("refused")) is None
+    waits = pool.submit(ledger.append, permitted("b"))
+    until(lambda: groups(place) == "ECE")
+    assert not waits.done()
+    disk.go()
+    signing.result(BOUND_S)
+    assert waits.result(BOUND_S).index == 1
+    assert disk.syncs == 2
+    assert ids(ledger) == ["a", "b"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_while_an_entry_is_synced_all_can_be_signed_and_its_caller_waits_for_none_of_it(
+    place: Place, ledger: FileLedger, disk: Disk, pool: ThreadPoolExecutor
+) -> None:
+    waits = pool.submit(ledger.append, permitted("a"))
+    assert disk.entered.acquire(timeout=BOUND_S)
+    signing = pool.submit(ledger.flush)
+    until(lambda: groups(place) == "EC")
+    disk.go(1)
+    assert waits.result(BOUND_S).index == 0
+    assert disk.entered.acquire(timeout=BOUND_S)
+    assert not signing.done()
+    disk.go()
+    signing.result(BOUND_S)
 
 
 @pytest.mark.usefixtures("quick")
@@ -335,7 +376,7 @@ def test_a_write_that_fails_at_once_leaves_no_trace(
         with pytest.raises(Unavailable, match="could not be written"):
             ledger.append_at_once(permitted("a"))
     assert ledger.append_at_once(permitted("b")) == Position(Stream.PERMITS, 0)
-    assert groups(place) == "EC"
+    assert groups(place) == "E"
 
 
 def test_a_slow_sync_is_handed_over_the_next_time_and_a_quick_one_brings_it_back(
@@ -363,7 +404,7 @@ def test_a_slow_sync_is_handed_over_the_next_time_and_a_quick_one_brings_it_back
     assert ledger.append_at_once(permitted("back")) is not None
     monkeypatch.undo()
     assert ids(ledger) == ["first", "slow", "handed over", "back"]
-    assert groups(place) == "EC" * 4
+    assert groups(place) == "E" * 4
 
 
 def test_the_last_quick_sync_is_one_that_took_no_longer_than_that(
@@ -386,7 +427,8 @@ def test_while_another_group_is_written_nothing_is_written_at_once_nor_twice(
     disk.go()
     assert {first.result(BOUND_S).index, rest[0].result(BOUND_S).index, last.result(BOUND_S).index} == {0, 1, 2}
     assert sorted(ids(ledger)) == ["first", "mine", "p0"]
-    assert groups(place) == "ECEEC"
+    assert groups(place) == "EEE"
+    assert disk.syncs == 2
 
 
 @pytest.mark.usefixtures("quick")
@@ -400,7 +442,8 @@ def test_who_comes_while_one_is_written_at_once_is_written_by_the_next(
     disk.go()
     assert first.result(BOUND_S) == Position(Stream.PERMITS, 0)
     assert {one.result(BOUND_S).index for one in rest} == {1, 2, 3}
-    assert groups(place) == "ECEEEC"
+    assert groups(place) == "EEEE"
+    assert disk.syncs == 2
 
 
 @pytest.mark.usefixtures("quick")

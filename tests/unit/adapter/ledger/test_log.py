@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -94,17 +96,17 @@ def test_a_directory_that_cannot_be_is_unavailable(place: Place) -> None:
         place.open()
 
 
-def test_entries_that_were_answered_at_once_are_signed_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_are_signed_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "SIGN_AFTER_S", 0.01)
     with place.open() as ledger:
-        ledger.append(permitted("a", durable=False))
+        ledger.append(permitted("a"))
+        ledger.append(permitted("b", durable=False))
         ledger.append(denied("d"))
         until(lambda: split(place.permits)[1][-1].kind == b"C" and split(place.denials)[1][-1].kind == b"C")
         assert place.verify() == 0
 
 
-def test_closing_signs_the_last_entries(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "SIGN_AFTER_S", 1000)
+def test_closing_signs_the_last_entries(place: Place) -> None:
     ledger = place.open()
     ledger.append(permitted("x", durable=False))
     ledger.append(denied("d"))
@@ -174,11 +176,24 @@ def test_counts_are_written_when_the_ledger_closes(place: Place) -> None:
         assert ids(ledger, Stream.DENIALS) == ["a", "a"]
 
 
-def test_what_asks_to_be_durable_is_so_among_denials_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "SIGN_AFTER_S", 1000)
+@pytest.mark.parametrize("waits", [True, False])
+def test_what_asks_to_be_durable_is_so_among_denials_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch, *, waits: bool
+) -> None:
+    synced: list[bytes] = []
+    sync = os.fdatasync
+    entry = Entry(Stream.DENIALS, Kind.QUARANTINED, "q", 1, {"tool": "git/push"}, durable=True)
+
+    async def append() -> None:
+        await ledger.append_async(entry)
+
     with place.open() as ledger:
-        ledger.append(Entry(Stream.DENIALS, Kind.QUARANTINED, "q", 1, {"tool": "git/push"}, durable=True))
-        assert split(place.denials)[1][-1].kind == b"C"
+        monkeypatch.setattr(os, "fdatasync", lambda fd: (synced.append(split(place.denials)[1][-1].kind), sync(fd))[1])
+        if waits:
+            ledger.append(entry)
+        else:
+            asyncio.run(append())
+        assert synced == [b"E"]
 
 
 def test_an_erased_payload_is_none(place: Place) -> None:
@@ -197,7 +212,7 @@ def test_a_payload_of_another_entry_does_not_open(place: Place) -> None:
         ledger.append(permitted("a"))
         ledger.append(permitted("b"))
     head, parts = split(place.permits)
-    parts[2], parts[5] = parts[5], parts[2]
+    parts[2], parts[4] = parts[4], parts[2]
     join(place.permits, head, parts)
     with place.open() as ledger, pytest.raises(Tampered, match="does not open"):
         ledger.unseal(Position(Stream.PERMITS, 0))

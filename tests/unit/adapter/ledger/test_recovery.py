@@ -12,18 +12,17 @@ import pytest
 from forestall.adapter.ledger.frames import CHECKPOINT, ENTRY, PAYLOAD, ROOM, SECTOR, encode
 from forestall.core.entry import Stream
 from forestall.core.errors import Tampered
-from tests.ledgers import ORIGIN, Place, denied, ids, join, overwrite, permitted, settled, split
+from tests.ledgers import ORIGIN, Place, denied, ids, join, overwrite, permitted, settled, signed, split
 
 pytestmark = pytest.mark.tampers
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """Two acknowledged groups, then an entry that was not signed when the process was killed."""
+    """Two that were signed, then an entry that was not when the process was killed."""
     place = Place(tmp_path / "whole")
     with place.open() as ledger:
-        ledger.append(permitted("a"))
-        ledger.append(permitted("b"))
+        signed(ledger, permitted("a"), permitted("b"))
         ledger.append(settled("a"))
         ledger.append(denied("d"))
     head, parts = split(place.permits)
@@ -61,7 +60,7 @@ def test_a_group_that_lost_any_of_its_sectors_is_cut_and_nothing_before_it_is_lo
     reopen(place)
     whole = place.permits.read_bytes()
     with place.open() as ledger:
-        ledger.append(permitted("e"))
+        signed(ledger, permitted("e"))
         content = place.permits.read_bytes()
     start, end = len(whole), len(content.rstrip(ROOM))
     assert len(content) > end
@@ -77,8 +76,7 @@ def test_a_group_that_lost_any_of_its_sectors_is_cut_and_nothing_before_it_is_lo
 
 def test_two_groups_behind_what_seems_torn_were_not_torn(place: Place) -> None:
     with place.open() as ledger:
-        for name in "efgh":
-            ledger.append(permitted(name))
+        signed(ledger, *(permitted(name) for name in "efgh"))
     content = bytearray(place.permits.read_bytes())
     _, parts = split(place.permits)
     start = [part for part in parts if part.kind == ENTRY][-4].start
@@ -202,5 +200,5 @@ def test_what_a_former_process_may_not_have_synced_is_written_again(
 
     monkeypatch.setattr(os, "pwrite", pwrite)
     place.open().close()
-    start, end = parts[3].start, parts[-1].end  # that checkpoint too: it may have been written after its sync
+    start, end = parts[3].end, parts[-1].end  # that checkpoint was on disk before the next was written
     assert (start, end - start) in written
