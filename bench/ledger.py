@@ -149,7 +149,7 @@ def main() -> None:
     if args.json:
         print(json.dumps(result))
         return
-    print(f"one durable entry ({result['bytes']} bytes with its payload and checkpoint)")
+    print(f"one durable entry ({result['bytes']} bytes with its payload)")
     for what in ("disk", "durable", "not_durable"):
         label = {"disk": "write + fdatasync alone", "durable": "append", "not_durable": "append without sync"}[what]
         print(f"  {label:<26} median {result[what]['median_us']:8.0f} µs   p99 {result[what]['p99_us']:8.0f} µs")
