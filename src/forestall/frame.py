@@ -28,7 +28,7 @@ def encode(message: dict[str, Any]) -> bytes:
     return len(body).to_bytes(HEAD, "big") + body
 
 
-def length(head: bytes) -> int:
+def length(head: bytes | bytearray) -> int:
     """How many bytes follow these four."""
     size = int.from_bytes(head, "big")
     if size > MAX_FRAME:

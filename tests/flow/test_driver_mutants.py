@@ -104,6 +104,7 @@ DECIDING = [
     Mutant("a cancelled flow falls over", "a_cancel_while_the_permit_is_written_denies_and_settles_it_as_not_started", "        except asyncio.CancelledError:\n            outcome =", "        except ZeroDivisionError:\n            outcome ="),
     Mutant("a denial is sent twice", "what_is_not_decided_in_time_is_denied_at_once_and_never_permitted", "        if pending.answered or pending.outcome is not None:\n            return\n", ""),
     Mutant("a late decision is not denied", "what_is_not_decided_in_time_is_denied_at_once_and_never_permitted", "            self._deny(pending, Deny(pending.action.id, Reason.DEADLINE))\n", ""),
+    Mutant("who waits is never late", "what_is_not_decided_in_time_is_denied_at_once_and_never_permitted", "                if pending.timer is None:  #", "                if False:  #"),
     Mutant("a cancel is not heard", "a_cancel_while_the_permit_is_written_denies_and_settles_it_as_not_started", "        if pending is not None:\n            pending.cancel()\n", ""),
     Mutant("a late permit is sent", "a_permit_that_runs_out_once_it_was_confirmed_is_not_sent", "        if at >= ask.permit.expires_at:\n", "        if False:\n"),
     Mutant("what was not begun is not answered", "a_cancel_while_a_permit_cannot_be_written_denies_once", "            case Deny() | Hold() if pending.outcome is None:\n                self._deny(pending, outcome)\n", "            case Hold():\n                self._deny(pending, outcome)\n"),

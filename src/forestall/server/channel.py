@@ -84,7 +84,7 @@ class Channel(asyncio.BufferedProtocol):
     def _next(self) -> bytes | None:
         if len(self._buffer) < HEAD:
             return None
-        size = length(bytes(self._buffer[:HEAD]))
+        size = length(self._buffer[:HEAD])
         if not self._known and size > MAX_HELLO:
             raise InvalidInput(f"A hello is at most {MAX_HELLO} bytes.")
         if len(self._buffer) < HEAD + size:

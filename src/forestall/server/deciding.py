@@ -140,13 +140,14 @@ class Calls:
         self, tool: str, pin: str, arguments: dict[str, Any], refs: Mapping[str, Reference] = NOTHING
     ) -> Action:
         self.counts.asked += 1
+        random = secrets.token_bytes(32)
         return ask_for(
             tool,
             arguments,
-            action_id=secrets.token_hex(16),
+            action_id=random[:16].hex(),
             task=self._grant.task,
             pin=pin,
-            salt=secrets.token_bytes(16),
+            salt=random[16:],
             at=self._parts.now(),
             proof=self._connection.peer,
             refs=refs,
@@ -182,11 +183,15 @@ class Calls:
         self._parts.state.asked(action.id, action.task)
         self._point.undecided += 1
         self._point.count_in()
-        limit = self._parts.config.serve.decision_timeout_ms / 1000
-        pending.timer = self._connection.loop.call_later(limit, self._late, pending)
-        drive = Drive(govern(action), self._connection.answers.handlers(), time.monotonic() + limit)
+        deadline = time.monotonic() + self._limit_s
+        drive = Drive(govern(action), self._connection.answers.handlers(), deadline)
         pending.drive = drive
         self._go_on(pending, drive.go)
+
+    @property
+    def _limit_s(self) -> float:
+        """For a decision."""
+        return self._parts.config.serve.decision_timeout_ms / 1000
 
     def _without_key(self, action: Action) -> Deny | None:
         """A server that demands permits is out of reach of an enforcement point that could not present any."""
@@ -203,6 +208,8 @@ class Calls:
             if waiting is pending.outcome and waiting is not None:
                 return  # `_report` goes on
             if waiting is not None:
+                if pending.timer is None:  # from here on it can be late; most calls never wait
+                    pending.timer = self._connection.loop.call_later(self._limit_s, self._late, pending)
                 self._connection.wait_for(waiting, lambda done: self._came(pending, done))
                 return
             outcome: Outcome = pending.drive.outcome()
@@ -271,21 +278,25 @@ class Calls:
             return Result(None)
         credential = credential_for(ask.lease, self._parts.rules.catalogue.find(ask.permit.tool))
         token = self._token(ask.permit, ask.action, at)
+        adds_nothing = self._parts.state.adds_nothing(ask.permit.id)
+        pending.at_once = released_at_once(ask.permit, adds_nothing=adds_nothing)
+        frame = permit_frame(pending.frame, ask.permit, at, credential, token, at_once=pending.at_once)
+        pending.outcome = outcome = self._connection.loop.create_future()
+        note_bound(self._connection.bound, credential, self._parts.lending.proving.lives)
+        self._connection.send(frame)
+        self._is_out(pending, ask.permit)
+        return outcome
+
+    def _is_out(self, pending: Pending, permit: Permit) -> None:
+        """What follows from a permit that was sent: nobody at the other end waits for it."""
         if pending.timer is not None:
             pending.timer.cancel()
-        pending.outcome = outcome = self._connection.loop.create_future()
         self._decided(pending)
-        seconds = ask.permit.limits.get(Quantity.SECONDS, MAX_SAFE_INTEGER)
+        seconds = permit.limits.get(Quantity.SECONDS, MAX_SAFE_INTEGER)
         limit = min(self._parts.config.serve.outcome_timeout_s, seconds)
         pending.timer = self._connection.loop.call_later(limit, self._give_up, pending, "there was no report in time")
         self.counts.permitted += 1
         heed(self._point, self._grant, self.watch.permitted(pending.action))
-        note_bound(self._connection.bound, credential, self._parts.lending.proving.lives)
-        adds_nothing = self._parts.state.adds_nothing(ask.permit.id)
-        pending.at_once = released_at_once(ask.permit, adds_nothing=adds_nothing)
-        frame = permit_frame(pending.frame, ask.permit, at, credential, token, at_once=pending.at_once)
-        self._connection.send(frame)
-        return outcome
 
     def _token(self, permit: Permit, action: Action, at: int) -> str | None:
         """For a server that demands one. Bound to the key of this connection's enforcement point, and to no other."""

@@ -506,7 +506,9 @@ class AnyOrder:
         elif kind == "cancel" and not connection.closed:
             connection.handle({"type": "cancel", "id": self.next})
         elif kind == "timer" and self.seen:
-            fire(self.seen[which % len(self.seen)][1])
+            _, pending = self.seen[which % len(self.seen)]
+            if pending.timer is not None:  # what was refused without waiting has none
+                fire(pending)
         elif kind in ("report", "again"):
             await self._report(which, more, again=kind == "again")
         elif kind == "lose":
