@@ -32,9 +32,10 @@ class Label:
 
     def join(self, other: Label) -> Label:
         """The label of data made from both: the lower integrity, the higher confidentiality."""
+        own, others = self.confidentiality, other.confidentiality
         return Label(
             Integrity.UNTRUSTED if Integrity.UNTRUSTED in (self.integrity, other.integrity) else Integrity.TRUSTED,
-            max(self.confidentiality, other.confidentiality, key=_NARROWNESS.__getitem__),
+            own if _NARROWNESS[own] > _NARROWNESS[others] else others,
         )
 
     def may_flow(self, sink: Label) -> bool:

@@ -128,7 +128,7 @@ class _Call:
             if not 0 < len(values) <= MAX_STRINGS or not all(isinstance(item, str) for item in values):
                 continue
             try:
-                found[name] = tuple(self._real_path(item) for item in values)
+                found[name] = tuple(map(self._real_path, values))
             except (Unresolvable, ValueError, OSError):
                 continue
         return found

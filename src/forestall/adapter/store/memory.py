@@ -92,6 +92,10 @@ class Memory:
 
     def _take_permits(self, body: Mapping[str, Any], index: int) -> None:
         match body["kind"]:
+            case Kind.PERMITTED:
+                self._permit(body, index)
+            case Kind.SETTLED:
+                self._settle(body)
             case Kind.OPENED:
                 self._open(body, index)
             case Kind.EXTENDED:
@@ -100,10 +104,6 @@ class Memory:
                 self._end(body["task"], index)
             case Kind.ORDERED:
                 self._order(given_of(body, index), index)
-            case Kind.PERMITTED:
-                self._permit(body, index)
-            case Kind.SETTLED:
-                self._settle(body)
             case Kind.LEASED:
                 known = Leased.of(body)
                 self.leases[known.lease.name] = known

@@ -184,10 +184,13 @@ class Trees:
 
     def _instance_learns(self, instance: str, label: Label) -> list[tuple[str, Label]]:
         """What an instance learns in one task it knows in all others."""
-        before = self.instances.get(instance, CLEAN)
-        if not instance or before.join(label) == before:
+        if not instance:
             return []
-        self.instances[instance] = before.join(label)
+        before = self.instances.get(instance, CLEAN)
+        joined = before.join(label)
+        if joined == before:
+            return []
+        self.instances[instance] = joined
         self.changed_instances.add(instance)
         return [(name, label) for name in self._held.get(instance, ())]
 
