@@ -16,7 +16,7 @@ from forestall import catalogue, config
 from forestall.adapter.ledger import keys
 from forestall.adapter.ledger.reader import LogReader
 from forestall.cli.life import handed_on, story_json, story_of, story_text
-from forestall.cli.record import leases_about, lines, orders_about, records
+from forestall.cli.record import DECISIONS, leases_about, lines, orders_about, records
 from forestall.cli.remedy import PEOPLE, remedy
 from forestall.core.canonical import canonical
 from forestall.core.entry import Kind
@@ -30,8 +30,6 @@ from forestall.policy.explain import Considered, Explanation, executable_of, exp
 from forestall.policy.schema import OWN
 from forestall.port import Written
 from forestall.setup.token import printable
-
-DECISIONS = (Kind.PERMITTED, Kind.HELD, Kind.DENIED)
 
 STOPPED = (Reason.REVOKED, Reason.SUSPENDED)
 

@@ -157,12 +157,15 @@ def _about(body: Any) -> str:
     return f"@{body.get('credential')}" if body.get("kind") in LEASES else str(body.get("tool", "-"))
 
 
+_WHY = ("reason", "fate", "why", "mandate", "change")
+
+
 def _why(body: Any) -> str:
     count = body.get("count")
     why = (
         body.get("scope")
         if body.get("kind") == Kind.LEASED
-        else body.get("reason") or body.get("fate") or body.get("why") or body.get("mandate") or "-"
+        else next((body[name] for name in _WHY if body.get(name)), "-")
     )
     return f"{why} x{count}" if isinstance(count, int) else str(why)
 

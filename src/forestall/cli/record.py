@@ -1,5 +1,5 @@
-"""What the ledger says beside decisions: tasks that were opened, extended and closed, orders about them, and
-credentials from before they were made until nobody can use them any more.
+"""What the ledger says beside decisions: tasks that were opened, extended and closed, orders about them, credentials
+from before they were made until nobody can use them any more, what people answered, and tools that changed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from forestall.core.entry import Kind, Stream
 from forestall.core.grant_json import grant_from_json
 from forestall.port import Written
 
+DECISIONS = (Kind.PERMITTED, Kind.HELD, Kind.DENIED)
 LEASES = (Kind.LEASED, Kind.REVOKED)
-RECORDS = (Kind.OPENED, Kind.EXTENDED, Kind.CLOSED, Kind.ORDERED, *LEASES)
+ANSWERS = (Kind.APPROVED, Kind.DECLINED)
+ALONE = (*ANSWERS, Kind.USED, Kind.QUARANTINED, Kind.SUPPRESSED)
+"""Entries that say all there is to say."""
+RECORDS = (Kind.OPENED, Kind.EXTENDED, Kind.CLOSED, Kind.ORDERED, *LEASES, *ALONE)
 MAX_CHAIN = 32
 """Tasks above one that are looked at; no honest chain is longer."""
 
@@ -86,10 +90,13 @@ def leases_about(reader: LogReader, *, permit: str = "", task: str = "") -> list
 
 
 def records(reader: LogReader, name: str) -> list[Written]:
-    """Those of an order, of a credential, or of a task with its credentials and the orders that are about it, by time;
-    none where it is none of these.
+    """Those of an order, of a credential, of what stands alone, or of a task with its credentials and the orders that
+    are about it, by time; none where it is none of these.
     """
-    found = [entry for entry in reader.find(name) if entry.body["kind"] in RECORDS]
+    named = reader.find(name)
+    decided = any(entry.body["kind"] in DECISIONS for entry in named)
+    wanted = frozenset(RECORDS) - frozenset(ALONE if decided else ())
+    found = [entry for entry in named if entry.body["kind"] in wanted]
     opened = next((entry.body for entry in found if entry.body["kind"] == Kind.OPENED), None)
     if opened is not None:
         known = {entry.position.index for entry in found}
@@ -157,6 +164,19 @@ def _what(body: Mapping[str, Any]) -> str:
             return f"{what}, until {moment(body['expires_at'])}{marks}: {rights} ({body['id']})"
         case Kind.REVOKED:
             return f"{body['credential']}: {body['why']} ({body['id']})"
+        case Kind.APPROVED | Kind.DECLINED:
+            why = f": {body['why']}" if body.get("why") else ""
+            return f"{body['tool']}, by uid {body['uid']}{why}; `forestall explain {body['hold']}` shows the call"
+        case Kind.USED:
+            return f"{len(body['used'])} of what may be used once"
+        case Kind.QUARANTINED:
+            kind = "only its wording" if body["change"] == "cosmetic" else "what it takes, gives or hints"
+            return (
+                f"{body['tool']} changed ({body['change']}: {kind}); reviewed as {body['reviewed_pin']}, seen as "
+                f"{body['seen_pin']}. `forestall init` shows what is different."
+            )
+        case Kind.SUPPRESSED:
+            return f"{body['count']} denials beyond the quota, since {moment(body['from'])}: counted, and not kept"
         case _:
             grant = grant_from_json(body)
             user = f" for {grant.user}" if grant.user else ""

@@ -13,9 +13,11 @@ from forestall.adapter.ledger import keys
 from forestall.adapter.ledger.log import FileLedger
 from forestall.cli import main
 from forestall.core import entry
+from forestall.core.approval import Approver
 from forestall.core.canonical import canonical, digest
 from forestall.core.control import Command, Order, Reach, Target
 from forestall.core.effects import Effect
+from forestall.core.entry import Kind, Stream, Use
 from forestall.core.fate import Fate
 from forestall.core.label import CLEAN, WORST
 from forestall.core.model import (
@@ -288,6 +290,37 @@ def test_of_what_was_stopped_the_orders_are_shown(ordered: Home, capsys: pytest.
     assert "order      1970-01-01T00:00:00.006Z  ordered   kill agent uid:1000, by uid/0: read a bad page" in out
     assert "ada" not in out
     assert len(json.loads(explain(ordered, capsys, "denied-2", "--json")[1])["orders"]) == 2
+
+
+def test_every_id_that_the_log_shows_can_be_explained(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    hold = entry.held(Hold("held-1", Reason.NEEDS_APPROVAL, ()), action(home, "held-1"), SUBJECT, facts(home))
+    held = {**hold.body, "id": hold.id}
+    ann = Approver(1000, frozenset({"user:ann"}))
+    ledger = FileLedger.open(home.ledger, keys=keys.create(home.keys))
+    try:
+        for one in (
+            hold,
+            entry.approved(held, b"", ann, "yes-1", shown="sha256:1", expires_at=9, at=1),
+            entry.declined(held, b"", ann, "no-1", shown="sha256:1", why="not now", at=2),
+            entry.used("used-1", [Use("jti", "issuer", 9)], 3, durable=True),
+            entry.quarantined(
+                "odd-1", "task-1", "fs/read", seen="sha256:2", reviewed="sha256:1", change="cosmetic", at=4
+            ),
+            entry.Entry(Stream.DENIALS, Kind.SUPPRESSED, "many-1", 5, {"count": 3, "from": 1, "until": 5}),
+        ):
+            ledger.append(one)
+    finally:
+        ledger.close()
+    for name, words in {
+        "yes-1": "approved  fs/write_file, by uid 1000; `forestall explain held-1` shows the call",
+        "no-1": "declined  fs/write_file, by uid 1000: not now; ",
+        "used-1": "used      1 of what may be used once",
+        "odd-1": "fs/read changed (cosmetic: only its wording); reviewed as sha256:1, seen as sha256:2.",
+        "many-1": "suppressed 3 denials beyond the quota",
+    }.items():
+        code, out, _ = explain(home, capsys, name)
+        assert code == 0
+        assert words in out
 
 
 def test_a_home_without_a_ledger_is_an_error(home: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from forestall.adapter.ledger.reader import LogReader
 from forestall.cli import WrongCommandLine, main
 from forestall.cli.log import Filter, follow, moment
 from forestall.core.control import Command, Order, Reach, Target
-from forestall.core.entry import Entry, Kind, Stream, ordered
+from forestall.core.entry import Entry, Kind, Stream, ordered, quarantined
 from tests.ledgers import Place, denied, permitted, settled
 
 AT = 1_795_255_200_123  # 2026-11-21 10:00:00.123 UTC
@@ -97,6 +97,15 @@ def test_what_came_from_outside_cannot_rewrite_a_terminal(place: Place, capsys: 
         lines = log(place, capsys, *arguments)
         assert len(lines) == 6
         assert not any(c in line for line in lines for c in "\x1b\u202e")
+
+
+def test_of_a_tool_that_changed_it_is_said_how(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    with place.open() as ledger:
+        ledger.append(
+            quarantined("q", "t1", "git/push", seen="sha256:2", reviewed="sha256:1", change="authority", at=AT)
+        )
+    (line,) = log(place, capsys, "--kind", "quarantined")
+    assert line.split()[2:] == ["quarantine", "git/push", "authority", "q"]
 
 
 @pytest.mark.tampers
