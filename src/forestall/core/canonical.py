@@ -21,6 +21,9 @@ MAX_DEPTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1
 """RFC 8785 section 3.2.2.3: a larger integer is read as another number by half the world."""
 
+_SPACE = " \t\n\r"
+"""RFC 8259 section 2. Python's own notion of white space is wider."""
+
 _PLAIN = encoder(sort_keys=True)
 
 
@@ -37,15 +40,19 @@ def parse(
     if len(data) > max_bytes:
         raise InvalidInput(f"The message is {len(data)} bytes; the limit is {max_bytes}.")
     try:
-        text = data.decode() if isinstance(data, bytes) else data
-        value = _DECODERS[fold_case, exact].decode(text)
+        text = (data.decode() if isinstance(data, bytes) else data).strip(_SPACE)
+        value, end = _DECODERS[fold_case, exact].raw_decode(text)
     except RecursionError:
         raise InvalidInput(f"The message nests deeper than {max_depth} levels.") from None
     except UnicodeDecodeError:
         raise InvalidInput("The message is not UTF-8.") from None
     except json.JSONDecodeError as error:
         raise InvalidInput(f"The message is not JSON: {error.msg} at character {error.pos}.") from None
-    _check(value, max_depth, "\\u" in text or isinstance(data, str))
+    if end < len(text):
+        raise InvalidInput(f"The message is not JSON: it goes on after its end, at character {end}.")
+    escapes = "\\u" in text or isinstance(data, str)
+    if escapes or text.count("{") + text.count("[") > max_depth:  # else too few open for them to nest too deep
+        _check(value, max_depth, escapes)
     return value
 
 

@@ -9,6 +9,7 @@ import random
 import shutil
 import struct
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -172,6 +173,8 @@ def test_what_holds_itself_is_refused() -> None:
         ("{'a':1}", "not JSON"),
         ("[1,]", "not JSON"),
         ("01", "not JSON"),
+        ("\u00a0{}", "not JSON"),
+        ("{}\u2003", "not JSON"),
         ("\ufeff{}", "not JSON"),
         ('"a\tb"', "not JSON"),
     ],
@@ -180,6 +183,10 @@ def test_what_holds_itself_is_refused() -> None:
 def test_ambiguous_or_broken_text_is_refused(text: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         read(text)
+
+
+def test_white_space_around_a_value_is_no_part_of_it() -> None:
+    assert read(b" \t\r\n{} \t\r\n") == {}
 
 
 def test_a_surrogate_pair_is_a_character() -> None:
@@ -200,16 +207,27 @@ def test_members_equal_but_for_case_are_refused_where_asked() -> None:
             read(text, fold_case=True)
 
 
-@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_nesting_has_a_limit(opening: str, closing: str) -> None:
-    def nested(levels: int) -> str:
-        return opening * levels + "1" + closing * levels
+@pytest.mark.parametrize("written", [str, str.encode], ids=["text", "bytes"])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_nesting_has_a_limit(opening: str, closing: str, written: Callable[[str], str | bytes]) -> None:
+    each = len(closing)
 
-    assert read(nested(MAX_DEPTH))
-    assert read(nested(3), max_depth=3)
-    for levels in (MAX_DEPTH + 1, 100_000):
+    def nested(levels: int) -> str | bytes:
+        return written(opening * levels + "1" + closing * levels)
+
+    assert read(nested(MAX_DEPTH // each))
+    assert read(nested(3), max_depth=3 * each)
+    for levels in (MAX_DEPTH // each + 1, 100_000):
         with pytest.raises(InvalidInput, match="deep"):
             read(nested(levels))
+
+
+@pytest.mark.parametrize("written", [str, str.encode], ids=["text", "bytes"])
+def test_what_is_wide_or_says_brackets_is_not_deep(written: Callable[[str], str | bytes]) -> None:
+    wide = json.dumps([[[]] * 100, {"[[[{{{": "[" * 100}])
+    assert read(written(wide), max_depth=3) == json.loads(wide)
+    with pytest.raises(InvalidInput, match="deep"):
+        read(written(wide), max_depth=2)
 
 
 def test_size_has_a_limit() -> None:
