@@ -199,7 +199,7 @@ class Relay(Stage):
         talk = govern(
             item.call,
             self._definitions,
-            self._burn,
+            self._burned.take,
             self._wall,
             remote=self._remote,
             sign=self.sign,

@@ -19,6 +19,7 @@ from forestall.core.reason import Reason
 from forestall.core.scrub import Scrubber
 from forestall.pep.mcp import denial
 from forestall.pep.mcp.batch import Batch
+from forestall.pep.mcp.burned import Burned
 from forestall.pep.mcp.call import Call
 from forestall.pep.mcp.content import Copies
 from forestall.pep.mcp.lent import Lent, read_lent
@@ -167,7 +168,7 @@ class Stage:
         self._copies = 0
         self._questions = 0
         self._said: set[str] = set()
-        self._burned: dict[str, int] = {}
+        self._burned = Burned(wall)
         self.held = 0
         """Bytes kept while the decision point is asked."""
 
@@ -503,16 +504,6 @@ class Stage:
                 self._ready(item, want)
             else:
                 self._interrupt(item, Late())
-
-    def _burn(self, permit: str, expires_at: int) -> bool:
-        """Take a permit. False if it was taken before."""
-        if permit in self._burned:
-            return False
-        if len(self._burned) >= MAX_OPEN:
-            now = self._wall()
-            self._burned = {name: at for name, at in self._burned.items() if at > now}
-        self._burned[permit] = expires_at
-        return True
 
     def _hand_to_client(self, message: Message) -> None:
         if message.id is not None:
