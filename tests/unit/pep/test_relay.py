@@ -38,6 +38,8 @@ class Conversation:
         """What was told of messages that were refused for their form. Recorded at once."""
         self.said: list[str] = []
         self.connects = 0
+        self.made_ready = 0
+        """Asks while whose answer is waited for something was made ready."""
         self.ends: list[End] = []
 
     def do(self, things: list[Thing]) -> None:
@@ -47,7 +49,10 @@ class Conversation:
                     self.to_client.append(line)
                 case ToServer(line):
                     self.to_server.append(line)
-                case ToDecisionPoint(data):
+                case ToDecisionPoint(data, meanwhile):
+                    if meanwhile is not None:
+                        self.made_ready += 1
+                        meanwhile()
                     told = frame.decode(data[frame.HEAD :])
                     if told["type"] == "refused":
                         self.refused.append(told)
@@ -145,6 +150,20 @@ def test_what_is_forwarded_is_written_anew_from_what_was_decided(talk: Conversat
     talk.permits()
     expected = '{"id":1,"jsonrpc":"2.0","method":"tools/call","params":{"arguments":{"a":"é"},"name":"echo"}}'
     assert talk.to_server == [expected.encode()]
+
+
+def test_what_a_call_needs_is_made_ready_while_it_is_decided_and_is_the_same_where_it_was_not(
+    talk: Conversation,
+) -> None:
+    talk.client(call(1, arguments={"b": [1.5, "é"], "a": None}))
+    assert talk.made_ready == 2  # and of the first call of the session
+    (ask,) = talk.relay.from_client(json.dumps(call(2, arguments={"b": [1.5, "é"], "a": None})).encode())
+    assert isinstance(ask, ToDecisionPoint)
+    assert ask.meanwhile is not None
+    talk.permits()
+    talk.permits(frame.decode(ask.frame[frame.HEAD :]))
+    assert len(talk.to_server) == 2
+    assert talk.to_server[1] == talk.to_server[0].replace(b'"id":1', b'"id":2')
 
 
 @pytest.mark.parametrize("kind", ["deny", "hold"])

@@ -62,6 +62,8 @@ UNRECORDED = "the tool answered, but that could not be recorded, so its output i
 
 NO_META: Mapping[str, Any] = {}
 
+_REQUEST = frozenset({"jsonrpc", "id", "method", "params"})
+
 
 @dataclass(slots=True)
 class Call:
@@ -76,6 +78,18 @@ class Call:
     meta: Mapping[str, Any]
     modern: bool
     cancelled: bool = False
+    _digest: str = field(default="", init=False)
+    _line: bytes = field(default=b"", init=False)
+
+    def prepare(self) -> None:
+        """Make what a permit is compared with, and what the server gets under one that adds nothing."""
+        self._digest = digest(self.arguments)
+        self._line = encode(self.message)
+
+    @property
+    def digest(self) -> str:
+        """Of the arguments."""
+        return self._digest or digest(self.arguments)
 
     def wanted(self) -> bool:
         """Does the client still wait?"""
@@ -90,7 +104,7 @@ class Call:
         these copies in place of what they are of.
         """
         if not filled and not shown and not copies:
-            return encode(self.message)
+            return self._line or encode(self.message)
         params = dict(self.message["params"])
         if filled or copies:
             params["arguments"] = {**with_copies(self.arguments, copies), **filled}
@@ -106,10 +120,8 @@ def read_call(message: Message, server: str, members: frozenset[str], *, modern:
         InvalidInput: it is not well formed.
     """
     require_one_case(message.value)
-    if unknown := sorted(
-        message.value.keys() - {"jsonrpc", "id", "method", "params"} | message.params.keys() - members
-    ):
-        raise InvalidInput(f"The call has a member that is not known here: {unknown[0]!r:.80}.")
+    if unknown := message.value.keys() - _REQUEST | message.params.keys() - members:
+        raise InvalidInput(f"The call has a member that is not known here: {min(unknown)!r:.80}.")
     name, params = message.params.get("name"), without(message.params)
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise InvalidInput(f"The call names no tool in 1 to {MAX_NAME} characters.")
@@ -196,7 +208,7 @@ def _decide(
             return None
         pin, generation = definitions.pin(call.name), definitions.generation
         ask = {"type": "ask", "tool": call.tool, "pin": pin, "arguments": call.arguments, **told(copies)}
-        answer = yield Tell(ask)
+        answer = yield Tell(ask, meanwhile=call.prepare)
     except Lost:
         return _denied(call, Reason.UNAVAILABLE)
     except Ended as ended:
@@ -324,7 +336,7 @@ def _is_for(permit: Mapping[str, Any], call: Call, pin: str, now: int) -> bool:
         and permit.get("tool") == call.tool
         and type(expires_at) is int
         and now < expires_at
-        and permit.get("digest") == digest(call.arguments)
+        and permit.get("digest") == call.digest
         and isinstance(permit.get("token", ""), str)
     )
 

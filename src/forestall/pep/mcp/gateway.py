@@ -417,9 +417,11 @@ class _Gateway:
                     self._to_client.write(line + b"\n")
                 case ToServer(line, headers, bound):
                     self._to_server.send(line, headers, bound)
-                case ToDecisionPoint(frame):
+                case ToDecisionPoint(frame, meanwhile):
                     if self._connection is not None:
                         self._connection.send(frame)
+                    if meanwhile is not None:
+                        meanwhile()
                 case Connect():
                     if self._connecting is None:
                         self._connecting = self._loop.create_task(self._reconnect())

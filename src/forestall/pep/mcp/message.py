@@ -190,7 +190,7 @@ def _asking(line: bytes, value: Mapping[str, Any], params: Mapping[str, Any]) ->
 def _answer(line: bytes, value: Mapping[str, Any], params: Mapping[str, Any]) -> Message:
     if ("result" in value) == ("error" in value) or "params" in value or "id" not in value:
         raise InvalidInput("The message is neither a request, nor a notification, nor an answer.")
-    if not isinstance(value.get("result", NOTHING), Mapping) or not isinstance(value.get("error", NOTHING), Mapping):
+    if not isinstance(value.get("result", NOTHING), dict) or not isinstance(value.get("error", NOTHING), dict):
         raise InvalidInput("The answer's result or error is not an object.")
     anonymous = value["id"] is None and "error" in value
     return Message(Kind.ANSWER, line, value, None if anonymous else _id(value["id"]), "", params)
@@ -211,5 +211,5 @@ def _require_known_case(value: Mapping[str, Any]) -> None:
 
 
 def _require_one_case_here(value: Mapping[str, Any]) -> None:
-    if len(value) > 1 and len({name.casefold() for name in value}) != len(value):
+    if len(value) > 1 and len(set(map(str.casefold, value))) != len(value):
         raise InvalidInput("Two members of one object differ only in case.")

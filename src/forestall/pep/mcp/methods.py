@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from forestall.core.errors import InvalidInput
 
@@ -140,5 +141,6 @@ def _plain(method: str) -> str:
 _PLAIN_CLIENT = frozenset(map(_plain, CLIENT))
 
 
+@cache
 def call_members(eras: frozenset[str]) -> frozenset[str]:
     return frozenset().union(*(CALL_MEMBERS.get(era, _CALL) for era in eras or ANY))

@@ -194,7 +194,7 @@ class Relay(Stage):
         except InvalidInput as wrong:
             self._start(item, refuse_call(message, str(wrong), modern=item.modern))
             return
-        self._hold(item, len(message.line))
+        self._hold(item, 2 * len(message.line))  # as it was read, and as it will be written
         references = () if self._remote else self.references.get(item.call.name, ())
         talk = govern(
             item.call,

@@ -214,8 +214,9 @@ class Stage:
     def _answered(self, waiter: Waiter, frame: Mapping[str, Any]) -> None:
         answer: Any = frame
         if frame["type"] == "permit":
-            with suppress(InvalidInput):  # then nothing of it goes to the server
-                self.lent(read_lent(frame), _permit_of(frame), waiter.open)
+            if "credential" in frame:
+                with suppress(InvalidInput):  # then nothing of it goes to the server
+                    self.lent(read_lent(frame), _permit_of(frame), waiter.open)
             void = waiter.void or (None if self._in_time(frame) else Reason.UNAVAILABLE)
             if waiter.kind == "ask" and (void is not None or waiter.open is None):
                 self._report({"type": "performed", "permit": _permit_of(frame), "fate": Fate.NOT_STARTED.value})
@@ -391,8 +392,8 @@ class Stage:
     def _carry_out(self, item: Open, want: Want) -> Any:
         """What came of it, or WAIT where that is not yet known."""
         match want:
-            case Tell(frame):
-                return self._ask(item, frame)
+            case Tell(frame, meanwhile):
+                return self._ask(item, frame, meanwhile)
             case Bind(names):
                 self._copies += 1
                 self._copying[self._copies] = item
@@ -415,10 +416,10 @@ class Stage:
                 self._to_server(line)
         return None
 
-    def _ask(self, item: Open, frame: dict[str, Any]) -> Any:
+    def _ask(self, item: Open, frame: dict[str, Any], meanwhile: Callable[[], None] | None) -> Any:
         self._frames += 1
         now, kind = self._steady(), frame["type"]
-        if (kind in EFFECTS and self._silent(now)) or not self._tell({**frame, "id": self._frames}):
+        if (kind in EFFECTS and self._silent(now)) or not self._tell({**frame, "id": self._frames}, meanwhile):
             return Lost()
         self._waiting[self._frames] = Waiter(item, now + ANSWER_WITHIN_MS, kind)
         return WAIT
@@ -432,12 +433,12 @@ class Stage:
             self._waiting[self._frames] = Waiter(None, 0, frame["type"])
         return True
 
-    def _tell(self, frame: dict[str, Any]) -> bool:
+    def _tell(self, frame: dict[str, Any], meanwhile: Callable[[], None] | None = None) -> bool:
         """Was it sent? Not without a decision point, nor if it is longer than a frame."""
         if not self._connected:
             return False
         try:
-            self._out.append(ToDecisionPoint(frames.encode(frame)))
+            self._out.append(ToDecisionPoint(frames.encode(frame), meanwhile))
         except (InvalidInput, ValueError):
             self._say_once("frame", "A message was too long for the decision point; it went no further.")
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from forestall.pep.mcp.content import Copies
@@ -25,6 +25,8 @@ class ToServer:
 @dataclass(frozen=True, slots=True)
 class ToDecisionPoint:
     frame: bytes
+    meanwhile: Callable[[], None] | None = None
+    """What is made ready, once it is sent, for the answer to it."""
 
 
 @dataclass(frozen=True, slots=True)

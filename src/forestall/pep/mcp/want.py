@@ -7,7 +7,7 @@ it out.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ class Tell:
     """Send the decision point a frame. Answer: its answer."""
 
     frame: dict[str, Any]
+    meanwhile: Callable[[], None] | None = None
+    """What is made ready while it answers."""
 
 
 @dataclass(frozen=True, slots=True)
