@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -163,6 +164,14 @@ def test_the_readmes_example_does_what_it_says(tmp_path: Path) -> None:
     assert not (tmp_path / "reports" / "2024.md").exists()
     assert (tmp_path / "contract.md").read_text() == "signed"
     assert len([line for line in program.splitlines() if line]) <= 10
+
+
+def test_what_the_readme_installs_has_the_programs_that_it_names() -> None:
+    (said,) = re.findall(r"The programs are (.+)", (ROOT / "README.md").read_text())
+    (folders,) = re.findall(r"`pip install ([^`]+)`", said)
+    projects = [tomllib.loads((ROOT / folder / "pyproject.toml").read_text()) for folder in folders.split()]
+    programs = {name for project in projects for name in project["project"]["scripts"]}
+    assert set(re.findall(r"`\.venv/bin/([\w-]+)`", said)) <= programs
 
 
 # -- scripts/readme.py
