@@ -132,10 +132,10 @@ DECIDING = [
 ]  # fmt: skip
 
 ANSWERS = [
-    Mutant("it stands still though others wait", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and self._point.this_turn == 1 and not self._connection.unread", "return not self._connection.unread"),
-    Mutant("it stands still though more has come", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and self._point.this_turn == 1 and not self._connection.unread", "return self._point.undecided == 1 and self._point.this_turn == 1"),
-    Mutant("it stands still for each of many that come at once", "only_the_first_of_many_that_come_at_once_stands_still_for_the_disk", "return self._point.undecided == 1 and self._point.this_turn == 1 and not self._connection.unread", "return self._point.undecided == 1 and not self._connection.unread"),
-    Mutant("it never stands still", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and self._point.this_turn == 1 and not self._connection.unread", "return False"),
+    Mutant("it stands still though others wait", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and not connection.unread and self._point.first_to_stand_still(connection)", "return not connection.unread"),
+    Mutant("it stands still though more has come", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and not connection.unread and self._point.first_to_stand_still(connection)", "return self._point.undecided == 1 and self._point.first_to_stand_still(connection)"),
+    Mutant("it stands still for each of many that come at once", "only_the_first_of_many_that_come_at_once_stands_still_for_the_disk", "return self._point.undecided == 1 and not connection.unread and self._point.first_to_stand_still(connection)", "return self._point.undecided == 1 and not connection.unread"),
+    Mutant("it never stands still", "only_who_is_alone_stands_still_for_the_disk", "return self._point.undecided == 1 and not connection.unread and self._point.first_to_stand_still(connection)", "return False"),
 ]  # fmt: skip
 
 CONNECTION = [

@@ -45,7 +45,7 @@ class Answers:
             own: dict[type, Handler] = {
                 Verify: self._verify,
                 FindTool: lambda ask: self._find_tool(rules, ask.tool),
-                Record: lambda ask: record(self._parts, ask.entry, alone=self._alone),
+                Record: lambda ask: record(self._parts, ask.entry, alone=ask.entry.durable and self._alone()),
                 Perform: self._perform,
             }
             if self._connection.lineage is not None:
@@ -53,10 +53,10 @@ class Answers:
             self._table = _Table(rules, {**handlers(self._parts, directory=hello.directory), **own})
         return self._table.handlers
 
-    @property
     def _alone(self) -> bool:
         """Is one call being decided, on all connections, the first of this turn, and nothing more there on this one?"""
-        return self._point.undecided == 1 and self._point.this_turn == 1 and not self._connection.unread
+        connection = self._connection
+        return self._point.undecided == 1 and not connection.unread and self._point.first_to_stand_still(connection)
 
     def _verify(self, ask: Verify) -> Subject:
         """Its own peer was verified when it was welcomed."""

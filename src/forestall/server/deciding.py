@@ -182,7 +182,6 @@ class Calls:
         self._pending[number] = self._by_action[action.id] = pending
         self._parts.state.asked(action.id, action.task)
         self._point.undecided += 1
-        self._point.count_in()
         deadline = time.monotonic() + self._limit_s
         drive = Drive(govern(action), self._connection.answers.handlers(), deadline)
         pending.drive = drive

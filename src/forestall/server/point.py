@@ -72,8 +72,8 @@ class Point:
         self._http: Listener | None = None
         self.undecided = 0
         """Calls that were asked for, on all connections, and are neither permitted nor refused yet."""
-        self.this_turn = 0
-        """Calls that were asked for in this turn of the loop. One that is alone is done before the next is read, so
+        self._still: Connection | None = None
+        """Who stands still for the disk in this turn of the loop. One that is alone is done before the next is read, so
         that by `undecided` none of many that come at once would have company."""
 
     async def serve(self, listener: socket.socket) -> None:
@@ -156,14 +156,15 @@ class Point:
         count = sum(hello.kind is not Peering.CLI for hello in greeted)
         return count >= self.parts.config.serve.max_connections
 
-    def count_in(self) -> None:
-        """A call was asked for."""
-        self.this_turn += 1
-        if self.this_turn == 1:
+    def first_to_stand_still(self, connection: Connection) -> bool:
+        """Has no other connection stood still for the disk in this turn of the loop?"""
+        if self._still is None:
+            self._still = connection
             asyncio.get_running_loop().call_soon(self._next_turn)
+        return self._still is connection
 
     def _next_turn(self) -> None:
-        self.this_turn = 0
+        self._still = None
 
     def dismiss(self, connection: Connection) -> None:
         self._connections.discard(connection)
