@@ -163,16 +163,16 @@ def used(id: str, uses: Iterable[Use], at: int, *, durable: bool) -> Entry:  # n
 
 
 def permitted(permit: Permit, action: Action, subject: Subject, facts: Facts, *, durable: bool) -> Entry:
-    about, sealed = _about(action, subject, facts)
-    body = {
-        **about,
+    body, sealed = _about(action, subject, facts)
+    body |= {
         "output": _label(permit.output),
         "policies": list(permit.policies),
         "policy_digest": permit.policy_digest,
         "expires_at": permit.expires_at,
         "credential": permit.credential,
-        **({"approved_by": list(permit.approvals)} if permit.approvals else {}),
     }
+    if permit.approvals:
+        body["approved_by"] = list(permit.approvals)
     return Entry(Stream.PERMITS, Kind.PERMITTED, permit.id, action.at, body, durable, sealed)
 
 

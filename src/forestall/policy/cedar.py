@@ -142,7 +142,8 @@ class CedarEngine:
         return self._second_pass(question, part, context, verdict)
 
     def _permit(self, part: Slice, verdict: Verdict) -> Ruling:
-        classes = {part.rules[name].annotations.credential for name in verdict.policies} - {None}
+        said = [part.rules[name].annotations for name in verdict.policies]
+        classes = {one.credential for one in said if one.credential is not None}
         if not verdict.policies or len(classes) > 1:
             detail = (
                 "The permits that apply name different credentials." if classes else "No policy is behind the permit."
@@ -155,7 +156,7 @@ class CedarEngine:
             policies=verdict.policies,
             credential=next(iter(classes), None),
             narrowing=part.narrowing(verdict.policies) if part.compiled.tool.server == SERVER else None,
-            after_upstream=_after_upstream(part, verdict.policies),
+            after_upstream=any(one.after_upstream for one in said),
         )
 
     def _second_pass(self, question: Question, part: Slice, context: dict[str, Any], first: Verdict) -> Ruling:
