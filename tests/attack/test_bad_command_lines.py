@@ -86,7 +86,16 @@ def test_nothing_is_coloured_and_json_is_all_there_is(used: Scratch, name: str) 
 
 @pytest.mark.parametrize(
     "words",
-    ["nonsense", "--nonsense", "check --nonsense", "gateway x", "log --since ever", "log -n-1", "serve --idle-exit x"],
+    [
+        "nonsense",
+        "--nonsense",
+        "check --nonsense",
+        "gateway x",
+        "log --since ever",
+        "log -n-1",
+        "serve --idle-exit x",
+        "gateway --directory /nowhere x -- true",
+    ],
 )
 def test_a_wrong_command_line_is_one_sentence(words: str) -> None:
     done = subprocess.run(
@@ -96,6 +105,17 @@ def test_a_wrong_command_line_is_one_sentence(words: str) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith("forestall: ")
     assert line.endswith((".", "?"))
+
+
+@pytest.mark.parametrize("name", ["my server!", "mcp", "forestall"])
+def test_a_server_of_a_name_that_no_catalogue_can_have_is_not_started(scratch: Scratch, name: str) -> None:
+    """Every call of it would be denied, without a word to its user."""
+    command = [sys.executable, "-m", "forestall.cli", "gateway", "--home", str(scratch.home.root), name, "--", *PLAIN]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "A server cannot be" in done.stderr
+    assert repr(name) in done.stderr
+    assert scratch.reached() == []
 
 
 @pytest.mark.parametrize("words", [[], ["--nonsense"], ["--proof", "x"], ["a", "b"]])

@@ -74,6 +74,9 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.grant is not None and args.mandate is not None:
         raise WrongCommandLine("A grant is a task already, with its mandate: give --grant or --mandate.")
+    directory = os.path.abspath(os.path.expanduser(args.directory)) if args.directory else None  # noqa: PTH100, PTH111
+    if directory is not None and not os.path.isdir(directory):  # noqa: PTH112 - as the line above
+        raise WrongCommandLine(f"--directory {directory} is no directory; name the one that the server works in.")
     home = Home.find(args.home)
     options = Options(
         name=args.name,
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         account=None if args.run_as is None else Account.find(args.run_as),
         copies=Path("/run/forestall") if args.run_as is not None else home.run / "copies",
         prove=None if args.grant is None else _prover(args.grant),
-        directory=os.path.abspath(os.path.expanduser(args.directory)) if args.directory else None,  # noqa: PTH100, PTH111
+        directory=directory,
     )
     status = gateway(options)
     return status if status >= 0 else die_of(-status)

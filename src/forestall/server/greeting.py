@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from forestall import __version__
 from forestall.adapter.attest.value import Attested
 from forestall.adapter.identity import asserted
+from forestall.catalogue.statement import require_server_name
 from forestall.core.ask import CannotDo
-from forestall.core.errors import InvalidInput
+from forestall.core.errors import InvalidInput, SetupError
 from forestall.core.label import Label
 from forestall.core.mandate import Wish
 from forestall.core.model import Subject
@@ -79,6 +80,8 @@ class Greeting:
         connection.introduce(replace(hello, grant="", proof=""))
         itself = hello.kind is Peering.AGENT
         try:
+            if hello.kind is Peering.GATEWAY:
+                require_server_name(hello.server)  # of another name no tool could ever be reviewed
             workload = await self._point.door.look_again(self._socket, self._seen, itself=itself)
             named = replace(connection.peer, server=hello.server, asserted_name=asserted(hello.client))
             connection.peer = peer_with(named, workload)
@@ -88,6 +91,9 @@ class Greeting:
                 await self._enter(hello, subject)
             elif hello.kind is not Peering.CLI:
                 await self._open(hello, subject, known_of(workload, self._parts.state, again=hello.again))
+        except SetupError as error:
+            connection.refuse(str(error), setup=True)
+            return
         except CannotDo as error:
             self._turn_away(error)
             return
