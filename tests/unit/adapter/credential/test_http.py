@@ -20,6 +20,7 @@ from forestall.adapter.credential.http import MAX_HEAD, MAX_KEPT, Answer, Ask, T
 from forestall.core.ask import CannotDo
 from forestall.core.errors import SetupError
 from forestall.core.reason import Reason
+from forestall.testing.ports import free_port
 from tests.unit.adapter.credential.raw import Peer, Play, Raw
 from tests.unit.adapter.oidc.site import WAIT_S, authority, certificate, context, roots
 
@@ -203,8 +204,7 @@ def test_a_resolver_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_server_that_is_not_there_was_not_asked() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     with not_had("see that it is up") as found:
         get(patient(), f"http://127.0.0.1:{port}/")
     assert isinstance(found[0], Unsent)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any, Self
 
 import pytest
 
 from forestall.adapter.oidc.web import Request, Web
 from forestall.core.errors import Unavailable
+from forestall.testing.ports import free_port
 from tests.unit.adapter.oidc.site import WAIT_S, Asked, Site, roots
 
 IMPATIENT_S = 0.3
@@ -194,8 +194,7 @@ def test_a_name_of_this_machine_that_leads_elsewhere_is_not_asked(monkeypatch: p
 
 
 def test_a_server_that_is_not_there_does_not_answer() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     with pytest.raises(Unavailable, match="see that it is up"):
         get(f"https://127.0.0.1:{port}/")
 
