@@ -8,27 +8,45 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.mcpkit.decision_point import DecisionPoint, Frame, deny, permit_all
-from tests.mcpkit.session import PLAIN, Session, decision, gateway
+from tests.mcpkit.session import Session, decision, gateway
 
 SDK = [sys.executable, str(Path(__file__).parents[1] / "mcpkit" / "full_server.py")]
 CALL = {"jsonrpc": "2.0", "id": 66, "method": "tools/call", "params": {"name": "mark", "arguments": {"text": "got in"}}}
 
 
+def denies_calls(frame: Frame) -> Frame | None:
+    return deny() if frame["type"] == "ask" else permit_all(frame)
+
+
 @pytest.fixture
 def home(gateway_home: Path, scripted: DecisionPoint) -> Path:
     """Of a decision point that denies every call."""
-
-    def denies_calls(frame: Frame) -> Frame | None:
-        return deny() if frame["type"] == "ask" else permit_all(frame)
-
     scripted.answer = denies_calls
     return gateway_home
+
+
+@pytest.fixture(scope="module")
+def to_sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Session, Path]]:
+    """One session with the SDK's server, before which every call is denied; and what is there once it acted."""
+    marker = tmp_path_factory.mktemp("sdk") / "marker"
+    with tempfile.TemporaryDirectory(prefix="fg-") as name:
+        (Path(name) / "run").mkdir()
+        point = DecisionPoint(Path(name) / "run" / "socket", denies_calls)
+        try:
+            with Session(gateway(Path(name), SDK), MARKER=str(marker)) as session:
+                session.initialize()
+                yield session, marker
+                session.end()
+        finally:
+            point.close()
+    assert not marker.exists()
 
 
 def smuggled(line: bytes, session: Session, marker: Path) -> bool:
@@ -94,13 +112,20 @@ SMUGGLED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("how", SMUGGLED)
-@pytest.mark.parametrize("server", [SDK, PLAIN], ids=["sdk", "plain"])
-def test_no_line_makes_the_server_see_a_call(home: Path, tmp_path: Path, how: str, server: list[str]) -> None:
-    wire, marker = tmp_path / "wire", tmp_path / "marker"
-    assert not smuggled(SMUGGLED[how], Session(gateway(home, server), WIRE=str(wire), MARKER=str(marker)), marker)
-    if server is PLAIN:
-        seen = [json.loads(line) for line in wire.read_bytes().splitlines()]
-        assert all("tools/call" not in json.dumps(message).casefold() for message in seen)
+def test_no_line_makes_the_server_see_a_call(home: Path, tmp_path: Path, how: str) -> None:
+    wire = tmp_path / "wire"
+    assert not smuggled(SMUGGLED[how], Session(gateway(home), WIRE=str(wire)), tmp_path / "marker")
+    seen = [json.loads(line) for line in wire.read_bytes().splitlines()]
+    assert all("tools/call" not in json.dumps(message).casefold() for message in seen)
+
+
+@pytest.mark.parametrize("how", SMUGGLED)
+def test_no_line_makes_the_sdks_server_act(to_sdk: tuple[Session, Path], how: str) -> None:
+    session, marker = to_sdk
+    session.write(SMUGGLED[how])
+    session.send({"jsonrpc": "2.0", "id": f"after {how}", "method": "ping"})
+    session.answer_to(f"after {how}")
+    assert not marker.exists()
 
 
 def test_an_answer_between_carriage_returns_is_not_passed_on(gateway_home: Path, scripted: DecisionPoint) -> None:
