@@ -266,7 +266,7 @@ def test_bad_settings_stop_it_with_a_sentence(home: Home, file: str, text: str, 
 def test_a_mandate_that_is_not_there_stops_it(home: Home) -> None:
     with Session(gateway(home.root, PLAIN, "--mandate", "nobody")) as client:
         status, sentence = client.end()
-    assert status == 69
+    assert status == 78
     assert "nobody" in sentence
 
 
