@@ -21,6 +21,7 @@ from forestall.proof.algorithm import Algorithm
 from forestall.proof.client_assertion import ASSERTION_TYPE, make_assertion
 from forestall.proof.encoding import encode
 from forestall.proof.jwk import SigningKey
+from forestall.testing.ports import free_port
 
 HERE = Path(__file__).parent
 
@@ -69,12 +70,13 @@ class Provider:
     client: SigningKey
     log: Path
     algorithm: Algorithm = Algorithm.RS256
-    port: int = 0
+    port: int = field(default_factory=free_port)
+    """The same after a restart, while nobody else is given it."""
     issuer: str = ""
     _process: subprocess.Popen[str] | None = field(default=None, repr=False)
 
     def start(self) -> Self:
-        """On the port that it had before, where it was started before."""
+        """Again, too, and where it was before."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["node", "provider.mjs"],
@@ -91,7 +93,6 @@ class Provider:
             "algorithm": self.algorithm.value,
         }
         self.issuer = self._tell(settings)["issuer"]
-        self.port = urlsplit(self.issuer).port or 0
         return self
 
     def stop(self) -> None:
