@@ -77,14 +77,19 @@ def grant_from_json(body: Mapping[str, Any]) -> Grant:
 
 def subject_to_json(subject: Subject, *, acting: bool = False) -> dict[str, Any]:
     """`acting`: beside an action. What a connection runs that opened its own task stands in the entry of that."""
-    known = {"instance": subject.instance, "tenant": subject.tenant, "trust_domain": subject.trust_domain}
     body: dict[str, Any] = {
         "id": subject.id,
         "assurance": subject.assurance,
         "asserted_name": subject.asserted_name,
-        **{name: value for name, value in known.items() if value},
-        **({"uid": subject.uid} if subject.uid is not None else {}),
     }
+    if subject.instance:
+        body["instance"] = subject.instance
+    if subject.tenant:
+        body["tenant"] = subject.tenant
+    if subject.trust_domain:
+        body["trust_domain"] = subject.trust_domain
+    if subject.uid is not None:
+        body["uid"] = subject.uid
     if subject.process:
         body["process"] = subject.process
     if subject.executable is not None and (subject.key or not acting):

@@ -189,7 +189,7 @@ class Calls:
 
     @property
     def _limit_s(self) -> float:
-        """For a decision."""
+        """Seconds that a decision may take."""
         return self._parts.config.serve.decision_timeout_ms / 1000
 
     def _without_key(self, action: Action) -> Deny | None:
