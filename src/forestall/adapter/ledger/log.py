@@ -267,7 +267,7 @@ class FileLedger:
             with suppress(Exception):  # a stream that cannot be signed says so to whoever writes to it next
                 self.flush()
             if any(stream.pending for stream in self._streams.values()):
-                self._dirty.set()  # others wrote meanwhile, or a full disk may have room again
+                self._dirty.set()  # others wrote meanwhile, or it has to be tried again
             due = self._counts_due()
 
     def _counts_due(self) -> float | None:

@@ -10,7 +10,7 @@ Rules, each with a test of the same words:
 - No checkpoint is written while the one before it is not on disk.
 - A write that fails leaves no trace: file and tree are as they were, or nothing is acknowledged any more.
 - After a failed sync nothing is acknowledged any more: nobody knows what the disk holds, and asking it again would lie.
-- After what cannot be signed nothing is acknowledged any more.
+- While what the file holds cannot be signed, nothing is added to it.
 - A file that somebody else changed, cut or removed is not written to, nor signed.
 """
 
@@ -93,6 +93,8 @@ class StreamFile:
         self._signing = threading.Lock()
         self._syncing = threading.Lock()
         self._took = 0.0
+        self._unsigned = ""
+        """Why the last checkpoint could not be written, for as long as that is so."""
         self._broken = ""
         self.torn = state.torn
         """Bytes that were cut off when it was opened. Nothing in them had been acknowledged."""
@@ -179,6 +181,8 @@ class StreamFile:
         """
         with self._lock:
             self._require_good(named=durable)
+            if self._unsigned:
+                raise Unavailable(self._unsigned)
             try:
                 return self._append(records)
             except OSError as error:
@@ -209,7 +213,7 @@ class StreamFile:
         """Write a checkpoint over all that the file holds, then sync; nothing that was done already is done again.
 
         Raises:
-            Unavailable: the disk has no room for it now, or this file is not written any more.
+            Unavailable: it is not signed, and nothing is added until it is; or this file is not written any more.
         """
         with self._signing:
             if self._checkpointed > self._synced:  # an interrupt ended its sync, or a former process wrote it
@@ -262,12 +266,9 @@ class StreamFile:
     def _write_checkpoint(self) -> None:
         """Over all that there is. An interrupt undoes it: the next covers what this one would have."""
         self._require_good(named=True)
-        try:
-            self._require_room(self._reserve)
-        except OSError as error:  # then there is none for an entry either, and it is written once there is
-            raise Unavailable(f"{self._path} could not be signed: {cure(error)}.") from None
         start = self._end
         try:
+            self._require_room(self._reserve)
             tree = self._grown()
             frame = encode(CHECKPOINT, self._signer.sign(tree.size, tree.root()))
             try:
@@ -276,8 +277,10 @@ class StreamFile:
                 self._cut(start)
                 raise
         except Exception as error:  # noqa: BLE001 - whatever it is, entries stand there unsigned
-            raise self._unsigned(error) from None
-        self._signed, self._checkpointed = tree.size, self._end
+            why = cure(error) if isinstance(error, OSError) else f"{error or type(error).__name__}; mend that"
+            self._unsigned = f"{self._path} could not be signed: {why}. Nothing is permitted until it is."
+            raise Unavailable(self._broken or self._unsigned) from None
+        self._signed, self._checkpointed, self._unsigned = tree.size, self._end, ""
 
     def _grown(self) -> Tree:
         """The tree over every entry."""
@@ -286,12 +289,6 @@ class StreamFile:
             tree.append(leaf)
         self._tree, self._leaves = tree, []
         return tree
-
-    def _unsigned(self, error: Exception) -> Unavailable:
-        """What stands there unsigned was acknowledged, and stays: the next start signs it."""
-        why = cure(error) if isinstance(error, OSError) else f"{error or type(error).__name__}; mend that"
-        self._broken = self._broken or f"{self._path} could not be signed: {why}, then restart."
-        return Unavailable(self._broken)
 
     def _put(self, data: bytes) -> None:
         _put(self._fd, data, self._end)

@@ -379,6 +379,20 @@ def test_a_write_that_fails_at_once_leaves_no_trace(
     assert groups(place) == "E"
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", ["append", "append_at_once"])
+def test_whatever_goes_wrong_is_unavailable(ledger: FileLedger, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    def exhausted(*_: object) -> int:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", exhausted)
+        with pytest.raises(Unavailable, match="A write failed: MemoryError"):
+            getattr(ledger, way)(permitted("a"))
+    assert getattr(ledger, way)(permitted("b")) == Position(Stream.PERMITS, 0)
+    ledger.close()
+
+
 def test_a_slow_sync_is_handed_over_the_next_time_and_a_quick_one_brings_it_back(
     place: Place, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,6 +443,18 @@ def test_while_another_group_is_written_nothing_is_written_at_once_nor_twice(
     assert sorted(ids(ledger)) == ["first", "mine", "p0"]
     assert groups(place) == "EEE"
     assert disk.syncs == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_who_has_company_is_not_written_at_once(ledger: FileLedger, disk: Disk) -> None:
+    async def write() -> list[Position]:
+        first = ledger.append_async(permitted("a"))
+        assert ledger.append_at_once(permitted("b")) is None
+        return await asyncio.gather(first, ledger.append_async(permitted("b")))
+
+    disk.go()
+    assert [one.index for one in asyncio.run(write())] == [0, 1]
+    assert disk.syncs == 1
 
 
 @pytest.mark.usefixtures("quick")
