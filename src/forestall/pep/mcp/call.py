@@ -29,7 +29,7 @@ from forestall.core.quantity import Quantity
 from forestall.core.reason import Reason
 from forestall.pep.mcp import denial
 from forestall.pep.mcp.content import NO_COPIES, Copies, chosen, named, told, with_copies
-from forestall.pep.mcp.lent import Lent, is_free, read_lent
+from forestall.pep.mcp.lent import NOTHING_LENT, Lent, is_free, read_lent
 from forestall.pep.mcp.message import Id, Message, encode, require_one_case
 from forestall.pep.mcp.presented import Sign, present, without
 from forestall.pep.mcp.tools import NO_PIN, Definitions
@@ -316,6 +316,8 @@ def _permit(answer: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _lent(answer: Mapping[str, Any], call: Call, *, remote: bool) -> Lent | None:
     """What comes with the permit; None where it cannot be put where it belongs, and so nothing is begun."""
+    if "credential" not in answer:
+        return NOTHING_LENT
     try:
         lent = read_lent(answer)
     except InvalidInput:

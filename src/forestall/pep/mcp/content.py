@@ -50,6 +50,8 @@ def told(copies: Copies) -> dict[str, Any]:
 
 def chosen(copies: Copies, refs: Any) -> Copies | None:
     """The copies that a permit is for; None where it is for content that is not here."""
+    if refs == {}:
+        return NO_COPIES
     if not isinstance(refs, dict):
         return None
     if any(pointer not in copies or copies[pointer].digest != digest for pointer, digest in refs.items()):
