@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 from collections.abc import Iterator
 from itertools import count
@@ -169,7 +170,7 @@ def test_an_output_that_adds_nothing_does_not_wait_for_the_decision_point(home: 
         client.answer_to(1)
         server = server_of(client.process.pid)
         os.kill(server, signal.SIGSTOP)
-        running = at_the_server(client)
+        running = at_the_server(client, server)
         point = serving(home)
         os.kill(point, signal.SIGSTOP)
         try:
@@ -181,16 +182,20 @@ def test_an_output_that_adds_nothing_does_not_wait_for_the_decision_point(home: 
     assert fates(home)[-1] == "done"
 
 
-def at_the_server(client: Session) -> int:
-    """Of a call that has reached the server, its id. Where the machine stalls for a second it is denied, and the next
-    is tried.
+def at_the_server(client: Session, server: int) -> int:
+    """Of a call that lies in the pipe to the stopped server, its id. Where the machine stalls for a second it is
+    denied, and the next is tried.
     """
-    for number in count(2, 2):
-        client.call(number, "echo", a=2)
-        client.call(number + 1, "echo", to="never")
-        if client.read()["id"] != number:  # what is denied is answered behind every permit before it
-            return number
-        client.answer_to(number + 1)
+    pipe = os.open(f"/proc/{server}/fd/0", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for number in count(2):
+            client.call(number, "echo", a=2)
+            ready, _, _ = select.select([pipe, client.process.stdout], [], [], WITHIN_S)
+            if pipe in ready:
+                return number
+            client.answer_to(number)
+    finally:
+        os.close(pipe)
     raise AssertionError
 
 
