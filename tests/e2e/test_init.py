@@ -160,9 +160,8 @@ def test_six_servers_are_guarded_by_one_command_and_work(place: Place, capsys: p
             assert READS[name][2] in text(read)
         if other is not None:
             assert other.is_error
-            assert other.structured_content is not None
-            assert other.structured_content["decision"] == "hold"
-            assert other.structured_content["reason"] == "needs_approval"
+            told = other.structured_content or (other.meta or {})["forestall/decision"]
+            assert (told["decision"], told["reason"]) == ("hold", "needs_approval")
     assert (place.repository / "notes.txt").read_text() == "a note"
     assert not (place.repository.parent / "memory.json").exists()
     assert place.run("status", str(place.file), "--json") == 0
@@ -182,6 +181,10 @@ def test_the_inspectors_command_line_works_through_it(place: Place) -> None:
         result = place.inspect(name, "--method", "tools/call", "--tool-name", tool, *words)
         assert not result.get("isError")
         assert wanted in json.dumps(result)
+    file = ("--tool-arg", f"path={place.repository}/notes.txt", "--tool-arg", "content=overwritten")
+    described = place.inspect("filesystem", "--method", "tools/call", "--tool-name", "write_file", *file)
+    assert described["isError"]
+    assert described["_meta"]["forestall/decision"]["decision"] == "hold"
     result = place.inspect("everything", "--method", "tools/call", "--tool-name", "get-env")
     assert result["isError"]
     assert result["structuredContent"]["decision"] == "hold"

@@ -114,6 +114,31 @@ def result(identity: object = 1, **members: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": identity, "result": {"content": [], **members}}
 
 
+def test_a_denial_of_a_tool_that_describes_its_output_has_no_other_structured_content() -> None:
+    """Clients hold it against the tool's schema, and would show their user that it does not fit, and no denial."""
+    talk = Conversation()
+    talk.client(call())
+    talk.listed({**ECHO, "outputSchema": {"type": "object", "required": ["text"]}})
+    talk.answers(deny("forbidden"))
+    told = talk.answer["result"]
+    assert told["isError"]
+    assert "structuredContent" not in told
+    assert told["_meta"]["forestall/decision"]["reason"] == "forbidden"
+    assert told["content"][0]["text"].startswith("Denied (forbidden): ")
+    assert json.loads(told["content"][1]["text"]) == told["_meta"]["forestall/decision"]
+
+
+def test_so_is_what_became_of_its_call_not() -> None:
+    talk = Conversation()
+    talk.client(call())
+    talk.listed({**ECHO, "outputSchema": {"type": "object"}})
+    talk.permits(pin=definition_digest("files", {**ECHO, "outputSchema": {"type": "object"}}))
+    talk.do(talk.relay.server_ended())
+    told = talk.answer["result"]
+    assert "structuredContent" not in told
+    assert told["_meta"]["forestall/decision"]["reason"] == "outcome_unknown"
+
+
 @pytest.fixture
 def talk() -> Conversation:
     """A session whose tools are known."""

@@ -78,6 +78,8 @@ class Call:
     meta: Mapping[str, Any]
     modern: bool
     cancelled: bool = False
+    described: bool = False
+    """The tool describes its output, as far as is known."""
     _digest: str = field(default="", init=False)
     _line: bytes = field(default=b"", init=False)
 
@@ -90,6 +92,11 @@ class Call:
     def digest(self) -> str:
         """Of the arguments."""
         return self._digest or digest(self.arguments)
+
+    @property
+    def form(self) -> dict[str, bool]:
+        """Of a denial."""
+        return {"modern": self.modern, "described": self.described}
 
     def wanted(self) -> bool:
         """Does the client still wait?"""
@@ -157,6 +164,7 @@ def govern(
         references: arguments that name files whose content the call uses.
     """
     names = named(references, call.arguments) if references else NO_META
+    call.described = definitions.describes_output(call.name)
     for _ in range(ATTEMPTS):
         decided = yield from _decide(call, definitions, names)
         if not isinstance(decided, _Decided):
@@ -207,6 +215,7 @@ def _decide(
         if not call.wanted():
             return None
         pin, generation = definitions.pin(call.name), definitions.generation
+        call.described = definitions.describes_output(call.name)
         ask = {"type": "ask", "tool": call.tool, "pin": pin, "arguments": call.arguments, **told(copies)}
         answer = yield Tell(ask, meanwhile=call.prepare)
     except Lost:
@@ -221,7 +230,7 @@ def _decide(
         return _denied(call, Reason.DEADLINE, f"{gone}. Nothing was done.")
     if answer["type"] == "permit":
         return _Decided(answer, pin, generation, copies)
-    return denial.refusal(call.id, denial.decision_in(answer), modern=call.modern) if call.wanted() else None
+    return denial.refusal(call.id, denial.decision_in(answer), **call.form) if call.wanted() else None
 
 
 def _shown(permit: Mapping[str, Any], sign: Sign | None) -> Mapping[str, str]:
@@ -259,11 +268,11 @@ def _carry_out(call: Call, leave: Mapping[str, Any], forward: Forward) -> Talk:
     except Interrupted:
         return _unknown(call, permit, UNRECORDED)
     if leaked:
-        return None if call.cancelled else denial.leaked(call.id, permit, modern=call.modern)
+        return None if call.cancelled else denial.leaked(call.id, permit, **call.form)
     if recorded["type"] == "release":
         return answer.line
     if recorded.get("reason") == Reason.BUDGET:
-        return None if call.cancelled else denial.too_much(call.id, permit, modern=call.modern)
+        return None if call.cancelled else denial.too_much(call.id, permit, **call.form)
     return _unknown(call, permit, str(recorded.get("sentence") or "The output is withheld."))
 
 
@@ -344,15 +353,15 @@ def _is_for(permit: Mapping[str, Any], call: Call, pin: str, now: int) -> bool:
 
 
 def _denied(call: Call, reason: Reason, sentence: str = "") -> bytes | None:
-    return None if call.cancelled else denial.denial(call.id, reason, modern=call.modern, sentence=sentence)
+    return None if call.cancelled else denial.denial(call.id, reason, **call.form, sentence=sentence)
 
 
 def _ended(call: Call, permit: str, reason: Reason) -> bytes | None:
-    return None if call.cancelled else denial.ended(call.id, reason, permit, modern=call.modern)
+    return None if call.cancelled else denial.ended(call.id, reason, permit, **call.form)
 
 
 def _unknown(call: Call, permit: str, sentence: str) -> bytes | None:
-    return None if call.cancelled else denial.unknown_outcome(call.id, permit, sentence, modern=call.modern)
+    return None if call.cancelled else denial.unknown_outcome(call.id, permit, sentence, **call.form)
 
 
 def _require_types(params: Mapping[str, Any]) -> None:

@@ -30,6 +30,7 @@ class Definitions:
     def __init__(self, server: str) -> None:
         self._server = server
         self._pins: dict[str, str] = {}
+        self._described: frozenset[str] = frozenset()
         self._listed_at: int | None = None
         self.generation = 0
         """Counts the times that the server, or a lost decision point, made what was known worthless."""
@@ -44,16 +45,23 @@ class Definitions:
 
     def replace(self, definitions: Iterable[Any], asked_at: int, generation: int) -> None:
         """The server's whole list, asked for at `asked_at`. Not fresh if it changed while it was read."""
-        self._pins = self._digest(definitions)
+        whole = list(definitions)
+        self._pins, self._described = self._digest(whole), describing(whole)
         if generation == self.generation:
             self._listed_at = asked_at
 
     def learn(self, page: Iterable[Any]) -> None:
         """A part of the list, as the client was about to see it."""
-        self._pins.update(self._digest(page))
+        part = list(page)
+        self._pins.update(self._digest(part))
+        self._described |= describing(part)
 
     def pin(self, tool: str) -> str:
         return self._pins.get(tool, NO_PIN)
+
+    def describes_output(self, tool: str) -> bool:
+        """Does the tool say what its structured output is like?"""
+        return tool in self._described
 
     def _digest(self, definitions: Iterable[Any]) -> dict[str, str]:
         pins: dict[str, str] = {}
@@ -67,6 +75,11 @@ class Definitions:
             return definition_digest(self._server, definition)
         except InvalidInput:
             return NO_PIN
+
+
+def describing(definitions: Iterable[Any]) -> frozenset[str]:
+    """Names of those that say what their structured output is like."""
+    return frozenset(name for one in definitions if (name := name_of(one)) and one.get("outputSchema") is not None)
 
 
 def name_of(definition: Any) -> str:
