@@ -103,7 +103,7 @@ class Hands:
 
 def read_result(result: Mapping[str, Any]) -> Answer:
     text = "\n".join(part["text"] for part in result.get("content", ()) if part.get("type") == "text")
-    about = result.get("structuredContent")
+    about = (result.get("_meta") or {}).get("forestall/decision") or result.get("structuredContent")
     return _answer(text, about if isinstance(about, Mapping) else {}, failed=bool(result.get("isError")))
 
 

@@ -36,7 +36,8 @@ class Session:
         answer = self._ask("tools/call", {"name": tool, "arguments": dict(arguments)})
         result = answer["result"]
         if result.get("isError"):
-            return {"reason": result.get("structuredContent", {}).get("reason", ""), "result": result}
+            told = result.get("_meta", {}).get("forestall/decision") or result.get("structuredContent", {})
+            return {"reason": told.get("reason", ""), "result": result}
         return {"text": result["content"][0]["text"]}
 
     def close(self) -> int:
