@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from forestall.adapter.attest.digest import Digests
@@ -367,13 +367,21 @@ def record(parts: Parts, entry: Entry, *, alone: bool = False) -> Awaitable[Posi
             _apply(parts, entry, position)
             return None
         return parts.ledger.append_async(entry, lambda position: _apply(parts, entry, position))
-    _apply(parts, entry, parts.ledger.append(entry))
+    record_blocking(parts, entry)
     return None
 
 
 def record_blocking(parts: Parts, entry: Entry) -> None:
     """As `record`, for callers without a loop."""
+    entry = _under(parts.rules, entry)
     _apply(parts, entry, parts.ledger.append(entry))
+
+
+def _under(rules: Rules, entry: Entry) -> Entry:
+    """A denial that came before policy was asked says all the same which policy was in force."""
+    if entry.kind is not Kind.DENIED or entry.body["policy_digest"]:
+        return entry
+    return replace(entry, body={**entry.body, "policy_digest": rules.engine.digest})
 
 
 def runaways_of(settings: Runaway) -> Runaways:

@@ -119,6 +119,7 @@ def test_a_denial_says_what_helps_and_nothing_of_the_policy(
         assert kinds(home) == ["opened"]
         (denied,) = entries(home, Stream.DENIALS)
         assert denied["id"] == answer["decision"]["decision_id"]
+        assert denied["policy_digest"] == peer.welcome["policy_digest"], "also where policy was not asked"
         await peer.close()
 
     play(home, scenario)
@@ -196,6 +197,7 @@ def test_another_pin_is_denied(home: Home) -> None:
         for other in ("", "sha256:" + "0" * 64):
             answer = await peer.ask("read_file", pin=other)
             assert answer["decision"]["reason"] == "tool_changed"
+        assert all(denied["policy_digest"] for denied in entries(home, Stream.DENIALS))
         await peer.close()
 
     play(home, scenario)

@@ -19,7 +19,7 @@ POLICY = frozenset(
 """Policy alone says these, and so it says what would have changed them."""
 
 SHARED = frozenset({Reason.INVALID_ARGUMENTS, Reason.UNCLEAR_INTENT})
-"""Policy says these too, and then the entry has its digest."""
+"""Policy says these too, and then the entry has the facts that it was asked about."""
 
 PEOPLE = frozenset({Reason.NOT_APPROVED, Reason.APPROVAL_EXPIRED})
 """Policy was asked and held the call; what then refused it was an answer, or that there was none in time."""
@@ -69,7 +69,7 @@ def remedy(body: Mapping[str, Any], task: Mapping[str, Any]) -> str | None:
     if given is None:
         return None
     reason = Reason(given)
-    if reason in POLICY or (reason in SHARED and body.get("policy_digest")):
+    if reason in POLICY or (reason in SHARED and "effects" in body):
         return None
     tool = str(body.get("tool", ""))
     return REMEDIES[reason].format(tool=tool, server=tool.partition("/")[0], mandate=task.get("mandate") or "NAME")

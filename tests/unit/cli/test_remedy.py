@@ -11,14 +11,14 @@ TASK = {"mandate": "default"}
 POLICYS = POLICY | SHARED
 
 
-def body(reason: Reason, digest: str = "") -> dict[str, str]:
-    return {"reason": reason.value, "policy_digest": digest, "tool": "fs/write_file"}
+def body(reason: Reason, **facts: object) -> dict[str, object]:
+    return {"reason": reason.value, "policy_digest": "sha256:1", "tool": "fs/write_file", **facts}
 
 
 @pytest.mark.parametrize("reason", sorted(Reason))
 def test_of_every_refusal_it_is_known_who_says_what_would_have_changed_it(reason: Reason) -> None:
     """Policy, where it was asked and that is its answer; else a whole sentence."""
-    said = remedy(body(reason, "sha256:1" if reason in POLICYS else ""), TASK)
+    said = remedy(body(reason, effects=["write"]), TASK)
     if reason in POLICYS:
         assert said is None
     else:
