@@ -101,7 +101,7 @@ def test_what_is_no_server_gets_no_call(scratch: Scratch, case: str) -> None:
         ("garbage", 0, "ambiguous", "A message from the server was dropped: The message is not JSON"),
         ("duplicate", 0, "ambiguous", "A message from the server was dropped: A member occurs twice"),
         ("too_long", 0, "ambiguous", "A message from the server was dropped: it is longer than"),
-        ("noise", 0, "done", ""),
+        ("noise", 0, "done", "The server wrote what is no message to its output; such lines are dropped."),
         ("flood", 0, "done", ""),
         ("wrong_id", 0, "done", "The server answered a request that does not wait for an answer; it was dropped."),
         ("twice", 0, "done", "The server answered a request that does not wait for an answer; it was dropped."),

@@ -108,7 +108,8 @@ def test_time_is_told(home: Home) -> None:
         "auto",
     )
     assert "Europe/Paris" in told.content[0].text
-    assert wrong.structured_content["reason"] == "invalid_arguments"
+    assert wrong.structured_content is None, "the tool describes another"
+    assert wrong.meta["forestall/decision"]["reason"] == "invalid_arguments"
 
 
 def test_every_call_has_its_entries(home: Home) -> None:

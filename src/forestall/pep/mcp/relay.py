@@ -82,8 +82,12 @@ class Relay(Stage):
 
     def from_server(self, line: bytes) -> list[Thing]:
         """A line came from the server. What is not JSON is taken for its log, and dropped."""
-        if self.ended is not None or not looks_like_json(line):
+        if self.ended is not None:
             return []
+        if not looks_like_json(line):
+            if line.strip():
+                self._say_once("noise", "The server wrote what is no message to its output; such lines are dropped.")
+            return self._take()
         try:
             elements = split_batch(line, MAX_FROM_SERVER) if is_batch(line) else [line]
         except InvalidInput as wrong:
