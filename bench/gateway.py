@@ -1,8 +1,8 @@
 """What the gateway adds to a `tools/call` on stdio: `python bench/gateway.py [--json] [--calls N]`.
 
 Side by side in one run, on an idle machine: no gateway; a bare line relay; the gateway with its real decision point,
-once for an effect whose permit is synced to disk first, and once for a declared public read, which is not; a fastmcp
-proxy.
+for an effect whose permit is synced to disk first, for one whose output also waits for the record of its outcome, and
+for a declared public read, whose permit is not synced; a fastmcp proxy.
 """
 
 from __future__ import annotations
@@ -129,9 +129,13 @@ def _at_once(client: Client, calls: int) -> None:
         client.read()
 
 
+MEASURED = "[budget]\nbytes = { total = 1000000000, call = 100000 }\n"
+"""Has each output measured, which it has to wait for."""
+
+
 @contextmanager
-def home(*, durable: bool) -> Iterator[Home]:
-    """With one tool: one that destroys, or a read that is declared public."""
+def home(*, durable: bool, waits: bool) -> Iterator[Home]:
+    """With one tool: one that destroys, or a read that is declared public. `waits`: its output, for its outcome."""
     found = Home(Path(tempfile.mkdtemp(prefix="fb-")))
     output = '{ integrity = "trusted", confidentiality = "public" }'
     try:
@@ -140,6 +144,7 @@ def home(*, durable: bool) -> Iterator[Home]:
         (found.policy / "all.cedar").write_text('@id("all") permit (principal, action, resource);\n')
         (found.mandates / "default.toml").write_text(
             'purpose = "bench"\ntools = ["*"]\neffects = ["read", "destructive"]\nlifetime_minutes = 60\n'
+            + (MEASURED if waits else "")
         )
         (found.catalogue / "bench.json").write_text(json.dumps({"format": 1, "server": "bench", "tools": [DEFINITION]}))
         (found.catalogue / "bench.toml").write_text(
@@ -158,8 +163,8 @@ def forestall(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "forestall.cli", *words], capture_output=True, check=False, timeout=20)
 
 
-def through_gateway(calls: int, *, durable: bool) -> dict[str, float]:
-    with home(durable=durable) as found:
+def through_gateway(calls: int, *, durable: bool, waits: bool = False) -> dict[str, float]:
+    with home(durable=durable, waits=waits) as found:
         command = [sys.executable, "-m", "forestall.cli", "gateway", "--home", str(found.root), "bench", "--", *SERVER]
         Client(command).close()  # the decision point starts
         return measure(command, calls)
@@ -170,6 +175,7 @@ def run(calls: int) -> dict[str, dict[str, float] | str]:
         "no gateway": measure(SERVER, calls),
         "bare line relay": measure([*RELAY, *SERVER], calls),
         "gateway, durable effect": through_gateway(calls, durable=True),
+        "gateway, output waits": through_gateway(calls, durable=True, waits=True),
         "gateway, public read": through_gateway(calls, durable=False),
     }
     if importlib.util.find_spec("fastmcp") is None:

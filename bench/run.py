@@ -89,6 +89,7 @@ AIMS = (
         1.0,
         less=_DIRECT,
     ),
+    Aim("where its output waits for its outcome", ("gateway", "gateway, output waits", "p50_ms"), "ms", less=_DIRECT),
     Aim("beside it: a bare line relay adds", ("gateway", "bare line relay", "p50_ms"), "ms", less=_DIRECT),
     Aim("beside it: a fastmcp proxy adds", ("gateway", "fastmcp proxy", "p50_ms"), "ms", less=_DIRECT),
     Aim("Decided calls", ("gateway", "gateway, durable effect", "calls_per_s"), "a second", 1_000, least=True),
