@@ -104,6 +104,7 @@ def gateway(home: Path, command: Sequence[str] = PLAIN, *options: str, name: str
 
 
 def decision(answer: Any) -> dict[str, Any]:
-    """What a denial says; fails where the answer is none."""
-    assert answer["result"]["isError"] is True
-    return dict(answer["result"]["structuredContent"])
+    """What a denial says; fails where the answer is none. It stands elsewhere where the tool has an `outputSchema`."""
+    result = answer["result"]
+    assert result["isError"] is True
+    return dict(result["structuredContent"] if "structuredContent" in result else result["_meta"]["forestall/decision"])
