@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -109,6 +111,54 @@ def test_a_kill_cancels_what_runs_withholds_its_output_and_ends_the_server_with_
     assert written[3]["fate"] == "ambiguous"
 
 
+def test_an_output_that_came_while_its_gateway_was_stopped_is_not_released_once_a_kill_is_acknowledged(
+    home: Home, tmp_path: Path
+) -> None:
+    home.config.write_text(PATIENT)  # no heartbeat before the answer: what came first is read first
+    with Session(gateway(home.root, CLOCKED, name="clocked"), CLOCK=str(tmp_path / "clock")) as client:
+        client.initialize()
+        client.call(0, "touch")  # raises the labels of its task as far as its output can
+        client.answer_to(0)
+        server, task = group_of(client.process.pid), only_task(home)
+        os.kill(server, signal.SIGSTOP)
+        running = call_until(client, there(server, 0))
+        os.kill(client.process.pid, signal.SIGSTOP)
+        until_stopped(client.process.pid)
+        os.kill(server, signal.SIGCONT)
+        answered = there(server, 1)
+        assert select.select([answered], [], [], WAIT_S)[0], "before the decision point has anything to say"
+        os.close(answered)
+        said = command(home, "kill", task)
+        assert (said["tasks_ended"], said["confirmed"], said["unconfirmed"]) == (1, 0, 1)
+        os.kill(client.process.pid, signal.SIGCONT)
+        assert decision(client.answer_to(running))["reason"] in {"revoked", "outcome_unknown"}
+        client.end()
+
+
+def there(process: int, descriptor: int) -> int:
+    """The end for reading of a pipe that it has."""
+    return os.open(f"/proc/{process}/fd/{descriptor}", os.O_RDONLY | os.O_NONBLOCK)
+
+
+def call_until(client: Session, pipe: int) -> int:
+    """The id of a call that lies in the pipe. Where the machine stalls for a second one is denied, and the next is
+    tried.
+    """
+    for number in itertools.count(1):
+        client.call(number, "touch")
+        ready, _, _ = select.select([pipe, client.process.stdout], [], [], WAIT_S)
+        if pipe in ready:
+            os.close(pipe)
+            return number
+        client.answer_to(number)
+    raise AssertionError
+
+
+def until_stopped(process: int) -> None:
+    status = Path(f"/proc/{process}/stat")
+    until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T")
+
+
 def test_a_suspension_leaves_what_runs_and_a_resume_lets_it_go_on(home: Home, tmp_path: Path) -> None:
     clock = tmp_path / "clock"
     with Session(gateway(home.root, CLOCKED, name="clocked"), CLOCK=str(clock)) as client:
@@ -189,8 +239,8 @@ class Stopping:
         return None
 
     def stopped(self, client: Session) -> None:
-        status = Path(f"/proc/{client.process.pid}/stat")
-        until(lambda: self.start_by > 0 and status.read_text().rpartition(")")[2].split()[0] == "T")
+        until(lambda: self.start_by > 0)
+        until_stopped(client.process.pid)
 
 
 @pytest.fixture

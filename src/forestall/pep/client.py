@@ -7,6 +7,7 @@ breaks, or that says what is not a frame, is lost; whoever holds it denies.
 from __future__ import annotations
 
 import asyncio
+import select
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -40,9 +41,12 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._incoming = bytearray(frames.CHUNK)
         self._buffer = bytearray()
+        self._arrivals = select.poll()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if (connected := transport.get_extra_info("socket")) is not None:
+            self._arrivals.register(connected, select.POLLIN)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         del sizehint
@@ -74,6 +78,13 @@ class Connection(asyncio.BufferedProtocol):
     def unsent(self) -> int:
         """Bytes that the decision point has not taken yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    @property
+    def behind(self) -> bool:
+        """Has the decision point said something, or ended, that was not read yet? True of a lost connection."""
+        if self._transport is None or self._transport.is_closing() or self._buffer:
+            return True
+        return bool(self._arrivals.poll(0))
 
     def close(self) -> None:
         if self._transport is not None:

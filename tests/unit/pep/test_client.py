@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def test_what_is_not_a_frame_loses_the_connection(bytes_: bytes) -> None:
         lost = asyncio.Event()
         connection = Connection(frames.append, lost.set)
         loop = asyncio.get_running_loop()
-        here, there = __import__("socket").socketpair()
+        here, there = socket.socketpair()
         await loop.create_connection(lambda: connection, sock=here)
         there.sendall(encode({"type": "good"}) + bytes_ + encode({"type": "after"}))
         await asyncio.wait_for(lost.wait(), 60)
@@ -166,6 +167,30 @@ def test_what_is_not_a_frame_loses_the_connection(bytes_: bytes) -> None:
     frames, nothing_left = asyncio.run(scenario())
     assert frames == [{"type": "good"}]
     assert nothing_left
+
+
+def test_it_is_behind_until_all_that_came_was_read() -> None:
+    async def scenario() -> list[bool]:
+        came, lost = asyncio.Event(), asyncio.Event()
+        connection = Connection(lambda _: came.set(), lost.set)
+        here, there = socket.socketpair()
+        await asyncio.get_running_loop().create_connection(lambda: connection, sock=here)
+        found = [connection.behind]
+        whole = encode({"type": "revoked"})
+        there.sendall(whole + whole[:-1])
+        found.append(connection.behind)
+        await came.wait()
+        found.append(connection.behind)
+        came.clear()
+        there.sendall(whole[-1:])
+        await came.wait()
+        found.append(connection.behind)
+        there.close()
+        found.append(connection.behind)
+        await lost.wait()
+        return [*found, connection.behind]
+
+    assert asyncio.run(scenario()) == [False, True, True, False, True, True]
 
 
 def test_frames_may_come_in_pieces(gateway_home: Path) -> None:

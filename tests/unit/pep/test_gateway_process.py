@@ -17,9 +17,10 @@ import pytest
 
 from forestall.agent.held import Held
 from forestall.agent.key import new_key
+from forestall.frame import encode
 from forestall.proof.possession import SOCKET_METHOD, SOCKET_URL, verify_proof
 from tests import tokens
-from tests.mcpkit.decision_point import CANARY, DecisionPoint, Frame, deny, permit_all
+from tests.mcpkit.decision_point import CANARY, DecisionPoint, Frame, deny, permit, permit_all
 from tests.mcpkit.session import PLAIN, WITHIN_S, Session, decision, gateway
 from tests.points import until
 from tests.processes import of_group
@@ -40,6 +41,31 @@ def test_a_call_goes_through_and_is_reported(gateway_home: Path, scripted: Decis
         assert client.end()[0] == 0
     assert [f["fate"] for f in scripted.of_type("performed")] == ["done"]
     assert scripted.of_type("client")[0]["client"] == {"name": "test-client", "version": "1.0"}
+
+
+@pytest.mark.parametrize("unheard", [True, False])
+def test_an_output_waits_while_it_has_not_heard_all_of_the_decision_point(
+    gateway_home: Path, scripted: DecisionPoint, unheard: bool
+) -> None:
+    more = encode({"type": "heartbeat"})
+
+    def answer(frame: Frame) -> Frame | None:
+        if frame["type"] == "ask" and not frame["tool"].endswith(CANARY):
+            begun = more[:-1] if unheard else b""
+            granted = {"id": frame["id"], **permit(frame, release="at_once")}
+            scripted._connections[-1].sendall(encode(granted) + begun)
+            return None
+        if frame["type"] == "performed" and unheard:
+            scripted._connections[-1].sendall(more[-1:])
+        return permit_all(frame)
+
+    scripted.answer = answer
+    with Session(gateway(gateway_home)) as client:
+        client.initialize()
+        client.call(1, "echo")
+        assert "isError" not in client.answer_to(1)["result"]
+        assert client.end()[0] == 0
+    assert ["released" in report for report in scripted.wait_for("performed")] == [not unheard]
 
 
 def test_nothing_heavy_is_imported_and_the_process_stays_small(gateway_home: Path, scripted: DecisionPoint) -> None:

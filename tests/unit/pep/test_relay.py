@@ -314,6 +314,30 @@ def test_once_the_task_is_over_no_output_is_released_at_once(talk: Conversation,
     assert talk.told[-1]["fate"] == "ambiguous"
 
 
+def test_no_output_is_released_at_once_while_something_of_the_decision_point_is_unheard(talk: Conversation) -> None:
+    talk.relay.behind = lambda: True
+    talk.client(call())
+    talk.permits(release="at_once")
+    talk.server(result())
+    assert "released" not in talk.told[-1]
+    assert talk.to_client == []
+    talk.answers({"type": "release"})
+    assert talk.answer == result()
+
+
+@pytest.mark.parametrize("reason", ["revoked", "task_ended"])
+def test_it_may_have_been_the_end_of_its_task(talk: Conversation, reason: str) -> None:
+    talk.relay.behind = lambda: True
+    talk.client(call())
+    talk.permits(release="at_once")
+    talk.server(result(content=["the secret"]))
+    report = talk.told[-1]
+    talk.revokes(reason)
+    talk.answers({"type": "withhold", "sentence": "The task was ended."}, report)
+    assert b"the secret" not in b"".join(talk.to_client)
+    assert decision(talk.answer)["reason"] == reason
+
+
 def test_withheld_output_does_not_reach_the_client(talk: Conversation) -> None:
     talk.client(call())
     talk.permits()

@@ -8,7 +8,7 @@ The rules, in the order of the code:
 - What the call refers to is copied before it is decided, and the server gets the copy that the permit is for.
 - A permit that is not used is reported `not_started`; one that may have been used, `ambiguous`.
 - What the server answers reaches the client only after the decision point has recorded the outcome; where the permit
-  says that it need not wait, once the outcome is on its way there.
+  says that it need not wait, and nothing that the decision point said is unread, once the outcome is on its way there.
 - An answer in which a credential comes back reaches nobody.
 - When the task is ended, what runs is cancelled, and nothing that it answers reaches the client.
 """
@@ -57,8 +57,6 @@ MAX_NAME = 256
 
 AT_ONCE = "at_once"
 """What a permit says of `release` whose output need not wait for an answer to its report."""
-
-UNRECORDED = "the tool answered, but that could not be recorded, so its output is withheld."
 
 NO_META: Mapping[str, Any] = {}
 
@@ -260,13 +258,14 @@ def _carry_out(call: Call, leave: Mapping[str, Any], forward: Forward) -> Talk:
     try:
         if leave.get("release") == AT_ONCE and not leaked:
             sent = yield _performed(permit, _fate(answer), answer.line, released=True)
-            return answer.line if sent else _unknown(call, permit, UNRECORDED)
+            if sent:
+                return answer.line
         used = _measured(answer, leave.get("measure") or ())
         recorded = yield Tell(_performed(permit, _fate(answer), answer.line, used=used, leaked=leaked).frame)
     except Ended as ended:
         return _ended(call, permit, ended.reason)
     except Interrupted:
-        return _unknown(call, permit, UNRECORDED)
+        return _unknown(call, permit, "the tool answered, but that could not be recorded, so its output is withheld.")
     if leaked:
         return None if call.cancelled else denial.leaked(call.id, permit, **call.form)
     if recorded["type"] == "release":

@@ -345,6 +345,7 @@ class _Gateway:
     def _heed(self, connection: Connection) -> None:
         connection.on_frame = self._frame
         connection.on_lost = self._lost
+        self._relay.behind = lambda: connection.behind
 
     async def _reconnect(self) -> None:
         try:

@@ -162,6 +162,8 @@ class Stage:
         """Proves that a permit for the server is ours; None where the server demands none."""
         self.references: Mapping[str, Collection[str]] = {}
         """By name of a tool: arguments that name files whose content a call uses, as the decision point says."""
+        self.behind: Callable[[], bool] = lambda: False
+        """Has the decision point said something, or gone, that was not heard yet? It may be that the task is over."""
         self._copying: dict[int, Open] = {}
         self._server_ended = False
         self._frames = 0
@@ -425,7 +427,11 @@ class Stage:
         return WAIT
 
     def _report(self, frame: dict[str, Any]) -> bool:
-        """Was it sent? What was released at once gets no answer."""
+        """Was it sent? What was released at once gets no answer; nothing is, while the end of its task may be unheard:
+        an order is acknowledged over a gateway that was stopped for long.
+        """
+        if "released" in frame and self.behind():
+            return False
         self._frames += 1
         if not self._tell({**frame, "id": self._frames}):
             return False
