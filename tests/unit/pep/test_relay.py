@@ -128,7 +128,7 @@ def test_a_denial_of_a_tool_that_describes_its_output_has_no_other_structured_co
     assert json.loads(told["content"][1]["text"]) == told["_meta"]["forestall/decision"]
 
 
-def test_so_is_what_became_of_its_call_not() -> None:
+def test_nor_has_what_became_of_its_call() -> None:
     talk = Conversation()
     talk.client(call())
     talk.listed({**ECHO, "outputSchema": {"type": "object"}})
@@ -137,6 +137,16 @@ def test_so_is_what_became_of_its_call_not() -> None:
     told = talk.answer["result"]
     assert "structuredContent" not in told
     assert told["_meta"]["forestall/decision"]["reason"] == "outcome_unknown"
+
+
+def test_nor_has_the_refusal_of_one_for_its_form() -> None:
+    talk = Conversation()
+    talk.client(call())
+    talk.listed({**ECHO, "outputSchema": {"type": "object"}})
+    talk.client(call(2, unknown=1))
+    told = talk.answer["result"]
+    assert "structuredContent" not in told
+    assert told["_meta"]["forestall/decision"]["reason"] == "invalid_arguments"
 
 
 @pytest.fixture

@@ -196,7 +196,7 @@ class Relay(Stage):
             members = methods.call_members(self._eras)
             item.call = read_call(message, self._server, members, modern=item.modern)
         except InvalidInput as wrong:
-            self._start(item, refuse_call(message, str(wrong), modern=item.modern))
+            self._start(item, refuse_call(message, str(wrong), self._definitions, modern=item.modern))
             return
         self._hold(item, 2 * len(message.line))  # as it was read, and as it will be written
         references = () if self._remote else self.references.get(item.call.name, ())

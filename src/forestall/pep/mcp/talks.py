@@ -115,13 +115,14 @@ def refuse(identity: Id | None, code: int, sentence: str) -> Talk:
     return denial.error(identity, code, sentence, (yield from _noted(Reason.INVALID_MESSAGE, sentence)))
 
 
-def refuse_call(message: Message, sentence: str, *, modern: bool) -> Talk:
+def refuse_call(message: Message, sentence: str, definitions: Definitions, *, modern: bool) -> Talk:
     """The same for a tool call whose params are not those of one."""
     name = message.params.get("name")
+    described = isinstance(name, str) and definitions.describes_output(name)
     detail = f"{name}: {sentence}" if isinstance(name, str) and len(name) <= MAX_SHOWN_NAME else sentence
     decision = yield from _noted(Reason.INVALID_ARGUMENTS, detail)
     assert message.id is not None
-    return denial.refusal(message.id, {**decision, "sentence": sentence}, modern=modern)
+    return denial.refusal(message.id, {**decision, "sentence": sentence}, modern=modern, described=described)
 
 
 def drop(sentence: str) -> Talk:
