@@ -73,6 +73,8 @@ def _read(file: Path) -> list[Tool]:
 
 def _tool(said: Mapping[str, Any]) -> Tool:
     output = said["output"]
+    if not all(isinstance(said[member], str) for member in ("server", "name", "pin")):
+        raise TypeError
     return Tool(
         server=said["server"],
         name=said["name"],

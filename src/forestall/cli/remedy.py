@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,4 +73,6 @@ def remedy(body: Mapping[str, Any], task: Mapping[str, Any]) -> str | None:
     if reason in POLICY or (reason in SHARED and "effects" in body):
         return None
     tool = str(body.get("tool", ""))
-    return REMEDIES[reason].format(tool=tool, server=tool.partition("/")[0], mandate=task.get("mandate") or "NAME")
+    return REMEDIES[reason].format(
+        tool=shlex.quote(tool), server=tool.partition("/")[0], mandate=task.get("mandate") or "NAME"
+    )

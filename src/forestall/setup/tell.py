@@ -117,7 +117,7 @@ def next_lines(
         yield f"`{init} --accept`), what is proposed (?) counts as destructive and external."
     if changed:
         yield "What changed (!) cannot be called. Once you have read the difference:"
-        yield from (f"  {init} --accept-change {printable(tool)}" for tool in changed)
+        yield from (f"  {init} --accept-change {printable(shlex.quote(tool))}" for tool in changed)
     if left:
         yield f"NOT guarded: {printable(', '.join(left))}. The client uses what is named here without Forestall."
     if applied and len(left) < len(outcomes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,4 +73,15 @@ def test_what_no_program_wrote_is_refused_with_what_to_do(tmp_path: Path, conten
     declared = keep(tmp_path, TOOL)
     (declared / "python.json").write_bytes(content)
     with pytest.raises(SetupError, match=r"python\.json .*remove it, and run the program again"):
+        load_all(tmp_path / "catalogue", declared)
+
+
+@pytest.mark.parametrize("member", ["server", "name", "pin"])
+def test_what_is_no_text_where_one_belongs_is_refused_too(tmp_path: Path, member: str) -> None:
+    declared = keep(tmp_path, TOOL)
+    file = declared / "python.json"
+    data = json.loads(file.read_text())
+    data["tools"][0][member] = [data["tools"][0][member]]
+    file.write_text(json.dumps(data))
+    with pytest.raises(SetupError, match="remove it, and run the program again"):
         load_all(tmp_path / "catalogue", declared)

@@ -139,11 +139,11 @@ def test_who_what_and_every_fact(written: Home, capsys: pytest.CaptureFixture[st
 
 
 def test_facts_of_sources_and_paths_inside_are_told(written: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = {"path": (RealPath("/work/a", "a"),)}
+    paths = {"path": (RealPath("/srv/a", "a"),)}
     seen = replace(facts(written), paths=paths, risk=Risk.LOW, posture={"disk": "encrypted"}, depth=2)
     one_more(written, Deny("told-1", Reason.NO_POLICY, (), policy_digest(written)), seen)
     _, out, _ = explain(written, capsys, "told-1")
-    for words in ('"/work/a" ("a" in the working directory)', "risk       low", "depth      2"):
+    for words in ('"/srv/a" ("a" in the working directory)', "risk       low", "depth      2"):
         assert words in out
     assert "posture    disk: encrypted" in out
 

@@ -39,5 +39,7 @@ def test_a_permit_was_not_refused() -> None:
 def test_server_tool_and_mandate_are_named() -> None:
     assert "catalogue/fs.toml" in str(remedy(body(Reason.UNKNOWN_TOOL), TASK))
     assert "--accept-change fs/write_file`" in str(remedy(body(Reason.TOOL_CHANGED), TASK))
+    pasted = {**body(Reason.TOOL_CHANGED), "tool": "fs/a; b"}
+    assert "--accept-change 'fs/a; b'`" in str(remedy(pasted, TASK))
     assert "policy/mandates/default.toml" in str(remedy(body(Reason.BUDGET), TASK))
     assert "policy/mandates/NAME.toml" in str(remedy(body(Reason.BUDGET), {}))

@@ -264,7 +264,7 @@ class FileLedger:
             if self._closing.wait(SIGN_AFTER_S):
                 return
             self._dirty.clear()
-            with suppress(Exception):  # a stream that cannot be signed says so to whoever writes to it next
+            with suppress(BaseException):  # a stream that cannot be signed says so to whoever writes to it next
                 self.flush()
             if any(stream.pending for stream in self._streams.values()):
                 self._dirty.set()  # others wrote meanwhile, or it has to be tried again

@@ -276,7 +276,9 @@ class StreamFile:
             except BaseException:
                 self._cut(start)
                 raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, entries stand there unsigned
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, a Rust panic included, entries stand unsigned
             why = cure(error) if isinstance(error, OSError) else f"{error or type(error).__name__}; mend that"
             self._unsigned = f"{self._path} could not be signed: {why}. Nothing is permitted until it is."
             raise Unavailable(self._broken or self._unsigned) from None

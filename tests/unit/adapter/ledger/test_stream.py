@@ -485,6 +485,25 @@ def test_what_could_not_be_signed_until_it_was_closed_is_signed_by_the_next_star
     assert place.verify() == 0
 
 
+class Panic(BaseException):
+    """As the Rust side raises it."""
+
+
+def test_a_panic_while_it_is_signed_stops_the_stream_until_it_is(
+    ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.append(permitted("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._streams[Stream.PERMITS]._signer, "sign", raising(Panic()))
+        with pytest.raises(Unavailable, match=UNSIGNED):
+            ledger.flush()
+        is_stopped(ledger)
+        assert all(thread.is_alive() for thread in ledger._threads)
+    ledger.flush()
+    ledger.append(permitted("b"))
+    ledger.close()
+
+
 def test_an_interrupt_while_it_is_signed_leaves_it_to_the_next(
     tmp_path: Path, ledger: FileLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
